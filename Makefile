@@ -1,0 +1,31 @@
+# make demo [ROOT=folder]   train, test and look, on ROOT or on the public sample
+# make test                 run the tests
+# make lint                 check style and types
+
+PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	.venv/bin/python examples/demo.py $(if $(ROOT),--root '$(ROOT)')
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/ty check
+
+.venv/installed: pyproject.toml
+ifeq ($(PYTHON),)
+	@echo 'TorchGeo needs Python 3.12 or newer, and none was found: install it' >&2
+	@echo '(https://www.python.org/downloads/) and run the same command again.' >&2
+	@exit 1
+else
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --editable '.[style,tests]'
+	touch .venv/installed
+endif

@@ -1,0 +1,33 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""TorchGeo extension for the Planet-CR (M3R-CR) cloud-removal data set."""
+
+import importlib
+from typing import Any
+
+#: Module of each public name, imported at its first use: the data sets do not have to
+#: wait for Lightning and Kornia.
+_MODULES = {
+    'CloudRemoval': 'tasks',
+    'NativeRasterDataset': 'datasets',
+    'NativeSlice': 'datasets',
+    'PlanetCR': 'datasets',
+    'PlanetCRDataModule': 'datamodules',
+    'download_sample': 'datasets',
+    'info': 'summary',
+}
+
+__all__ = tuple(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'.{_MODULES[name]}', __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names too."""
+    return sorted({*globals(), *_MODULES})
