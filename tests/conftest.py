@@ -1,0 +1,55 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+
+matplotlib.use('Agg')
+
+
+@pytest.fixture(scope='session')
+def data() -> ModuleType:
+    """The script that makes the fake data."""
+    path = Path(__file__).parent / 'data' / 'planetcr' / 'data.py'
+    spec = importlib.util.spec_from_file_location('planetcr_data', path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='session')
+def root(data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fake Planet-CR tree, to be read only."""
+    root = tmp_path_factory.mktemp('planetcr')
+    data.create(root)
+    return root
+
+
+@pytest.fixture
+def own_root(root: Path, tmp_path: Path) -> Path:
+    """A fake Planet-CR tree that the test may change."""
+    return Path(shutil.copytree(root, tmp_path / 'own'))
+
+
+@pytest.fixture(scope='session')
+def sample_root() -> Path:
+    """The two quartets that the authors publish."""
+    if 'PLANETCR_SAMPLE' not in os.environ:
+        pytest.skip('PLANETCR_SAMPLE does not name the folder of the public sample')
+    return Path(os.environ['PLANETCR_SAMPLE'])
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """Let no test leave figures behind."""
+    yield
+    plt.close('all')

@@ -1,0 +1,28 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""TorchGeo-PlanetCR datasets."""
+
+from .download import download_sample
+from .native import NativeIntersectionDataset, NativeRasterDataset, NativeSlice
+from .planetcr import (
+    PlanetCR,
+    PlanetCRClear,
+    PlanetCRCloudMask,
+    PlanetCRCloudy,
+    PlanetCRSentinel1,
+    PlanetCRWorldCover,
+)
+
+__all__ = (
+    'NativeIntersectionDataset',
+    'NativeRasterDataset',
+    'NativeSlice',
+    'PlanetCR',
+    'PlanetCRClear',
+    'PlanetCRCloudMask',
+    'PlanetCRCloudy',
+    'PlanetCRSentinel1',
+    'PlanetCRWorldCover',
+    'download_sample',
+)

@@ -1,0 +1,969 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Raster data sets whose pixels keep their own coordinate reference system."""
+
+import abc
+import copy
+import functools
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import rasterio
+import rasterio.warp
+import shapely
+import torch
+from geopandas import GeoDataFrame, GeoSeries
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.errors import RasterioIOError
+from rasterio.transform import Affine, from_origin
+from rasterio.windows import Window
+from torch import Tensor
+from torchgeo.datasets import (
+    DatasetNotFoundError,
+    GeoDataset,
+    IntersectionDataset,
+    RasterDataset,
+)
+from torchgeo.datasets.utils import GeoSlice, Path, Sample, array_to_tensor, find_files
+from tqdm import tqdm
+
+#: CRS of an index whose rows have different CRSs: global, equal area, for look-up only.
+LOOKUP_CRS = 'EPSG:6933'
+
+#: (xmin, ymin, xmax, ymax)
+type Bounds = tuple[float, float, float, float]
+
+
+@functools.lru_cache(maxsize=1024)
+def crs_name(crs: CRS | str | int) -> str:
+    """Name a CRS so that equal CRSs get equal names.
+
+    Args:
+        crs: anything that :meth:`pyproj.CRS.from_user_input` takes.
+
+    Returns:
+        The authority's code (such as ``'EPSG:32646'``), or WKT where there is none.
+    """
+    crs = CRS.from_user_input(crs)
+    authority = crs.to_authority()
+    return ':'.join(authority) if authority else crs.to_wkt()
+
+
+@functools.lru_cache(maxsize=1024)
+def _crs(name: str) -> CRS:
+    """Parse the name of a CRS once."""
+    return CRS.from_user_input(name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _epsg(name: str) -> int:
+    """EPSG code of a CRS, 0 where it has none."""
+    return _crs(name).to_epsg() or 0
+
+
+class NativeSlice(tuple[slice, slice, slice]):
+    """A :data:`~torchgeo.datasets.utils.GeoSlice` that knows its CRS.
+
+    It is the tuple ``(x, y, t)`` that every TorchGeo data set accepts as a query, with
+    x and y in the units of :attr:`crs`.
+    """
+
+    _crs_name: str
+    filepath: str | None
+
+    def __new__(
+        cls,
+        x: slice,
+        y: slice,
+        t: slice,
+        crs: CRS | str | int,
+        filepath: str | None = None,
+    ) -> Self:
+        """Create a new NativeSlice instance.
+
+        Args:
+            x: ``slice(xmin, xmax)`` in units of *crs*.
+            y: ``slice(ymin, ymax)`` in units of *crs*.
+            t: ``slice(tmin, tmax)`` of :class:`pandas.Timestamp`, ``slice(None)`` for any.
+            crs: :term:`coordinate reference system (CRS)` of x and y.
+            filepath: read from the row of the index with this file alone. Without it,
+                a place that several rows cover gets the pixels of the first.
+        """
+        self = super().__new__(cls, (x, y, t))
+        self._crs_name = crs_name(crs)
+        self.filepath = filepath
+        return self
+
+    @property
+    def x(self) -> slice:
+        """``slice(xmin, xmax)`` in units of :attr:`crs`."""
+        return self[0]
+
+    @property
+    def y(self) -> slice:
+        """``slice(ymin, ymax)`` in units of :attr:`crs`."""
+        return self[1]
+
+    @property
+    def t(self) -> slice:
+        """``slice(tmin, tmax)``."""
+        return self[2]
+
+    @property
+    def crs(self) -> CRS:
+        """:term:`coordinate reference system (CRS)` of x and y."""
+        return _crs(self._crs_name)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare coordinates, CRS and file.
+
+        Args:
+            other: the object to compare with.
+
+        Returns:
+            True if both name the same place in the same CRS and file.
+        """
+        return (
+            isinstance(other, NativeSlice)
+            and tuple(self) == tuple(other)
+            and self._crs_name == other._crs_name
+            and self.filepath == other.filepath
+        )
+
+    def __hash__(self) -> int:
+        """Hash of what :meth:`__eq__` compares."""
+        return hash((tuple(self), self._crs_name, self.filepath))
+
+    def __repr__(self) -> str:
+        """Expression that makes an equal object."""
+        return (
+            f'NativeSlice(x={self.x}, y={self.y}, t={self.t}, '
+            f'crs={self._crs_name!r}, filepath={self.filepath!r})'
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name of the CRS, which is small, instead of the CRS."""
+        return NativeSlice, (*self, self._crs_name, self.filepath)
+
+
+class Grid(NamedTuple):
+    """A north-up pixel grid.
+
+    The upper left corner is at (*xmin*, *ymax*) in units of the CRS that is called
+    *crs* (see :func:`crs_name`); pixels are *xres* wide and *yres* high.
+    """
+
+    crs: str
+    xmin: float
+    ymax: float
+    xres: float
+    yres: float
+    height: int
+    width: int
+
+    @classmethod
+    def from_bounds(cls, crs: str, bounds: Bounds, res: tuple[float, float]) -> Self:
+        """Grid that fills *bounds* with pixels of size *res*."""
+        xmin, ymin, xmax, ymax = bounds
+        xres, yres = res
+        height = round((ymax - ymin) / yres)
+        width = round((xmax - xmin) / xres)
+        return cls(crs, xmin, ymax, xres, yres, height, width)
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size as (xres, yres)."""
+        return self.xres, self.yres
+
+    @property
+    def bounds(self) -> Bounds:
+        """(xmin, ymin, xmax, ymax)."""
+        ymin = self.ymax - self.height * self.yres
+        return self.xmin, ymin, self.xmin + self.width * self.xres, self.ymax
+
+    @property
+    def transform(self) -> Affine:
+        """Affine transform from (column, row) to (x, y)."""
+        return from_origin(self.xmin, self.ymax, self.xres, self.yres)
+
+    def same_lattice(self, other: 'Grid') -> bool:
+        """Whether *other* has the same CRS and pixel size."""
+        return (
+            self.crs == other.crs
+            and math.isclose(self.xres, other.xres)
+            and math.isclose(self.yres, other.yres)
+        )
+
+    def offset(self, other: 'Grid') -> tuple[int, int]:
+        """Row and column, rounded, of the first pixel of *other* in this grid."""
+        row = round((self.ymax - other.ymax) / self.yres)
+        col = round((other.xmin - self.xmin) / self.xres)
+        return row, col
+
+    def window(self, row: int, col: int, height: int, width: int) -> 'Grid':
+        """Part of this grid, or of its continuation beyond the edges."""
+        return self._replace(
+            xmin=self.xmin + col * self.xres,
+            ymax=self.ymax - row * self.yres,
+            height=height,
+            width=width,
+        )
+
+    def snap(self, bounds: Bounds) -> 'Grid':
+        """Window of this grid, or of its continuation, that is nearest to *bounds*."""
+        other = Grid.from_bounds(self.crs, bounds, self.res)
+        return self.window(*self.offset(other), other.height, other.width)
+
+    def inside(self, bounds: Bounds) -> tuple[slice, slice]:
+        """Rows and columns whose pixel centres lie inside *bounds*."""
+        xmin, ymin, xmax, ymax = bounds
+        return (
+            _between(self.ymax - ymax, self.ymax - ymin, self.yres, self.height),
+            _between(xmin - self.xmin, xmax - self.xmin, self.xres, self.width),
+        )
+
+
+def _between(start: float, stop: float, res: float, size: int) -> slice:
+    """Pixels of *size* whose centres lie between two distances from the first edge."""
+    first = max(math.ceil(start / res - 0.5), 0)
+    return slice(first, max(min(math.ceil(stop / res - 0.5), size), first))
+
+
+class RasterHeader(NamedTuple):
+    """What the index keeps of a file."""
+
+    grid: Grid
+    nodata: float | None
+
+
+def read_headers(
+    filepaths: Sequence[str], read_header: Callable[[str], RasterHeader]
+) -> tuple[dict[str, RasterHeader], dict[str, str]]:
+    """Read the headers of many files.
+
+    Args:
+        filepaths: files to read.
+        read_header: function that reads one of them.
+
+    Returns:
+        The header of each readable file, and the reason for each unreadable one.
+    """
+    headers: dict[str, RasterHeader] = {}
+    problems: dict[str, str] = {}
+    for filepath in tqdm(filepaths, desc='Reading headers', unit='file', delay=1):
+        try:
+            headers[filepath] = read_header(filepath)
+        except (OSError, ValueError) as error:
+            problems[filepath] = str(error)
+    return headers, problems
+
+
+def read_raster_header(filepath: str, count: int = 0) -> RasterHeader:
+    """Read the header of a raster file and see that all of it is there.
+
+    Args:
+        filepath: any file that GDAL reads.
+        count: number of bands that the file must have at least.
+
+    Returns:
+        The header.
+
+    Raises:
+        OSError: If the file cannot be read or has been cut short.
+        ValueError: If the file has no georeference, is not north-up, or lacks bands.
+    """
+    with warnings.catch_warnings():
+        # It is an error below, and the warning does not name the file.
+        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+        try:
+            src = rasterio.open(filepath)
+        except RasterioIOError as error:
+            raise OSError(f'{filepath} is not a readable raster: {error}') from error
+    with src:
+        transform = src.transform
+        if src.crs is None or transform.is_identity:
+            raise ValueError(
+                f'{filepath} has no georeference: write its CRS and transform into it, '
+                'for example with `gdal_edit`'
+            )
+        if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+            raise ValueError(f'{filepath} is not north-up: use `gdalwarp` on it first')
+        if src.count < count:
+            raise ValueError(f'{filepath} has {src.count} bands instead of {count}')
+        height, width = src.block_shapes[-1]
+        last = f'{(src.width - 1) // width}_{(src.height - 1) // height}'
+        start = src.get_tag_item(f'BLOCK_OFFSET_{last}', 'TIFF', bidx=src.count)
+        size = src.get_tag_item(f'BLOCK_SIZE_{last}', 'TIFF', bidx=src.count)
+        # Sparse files have no block, other formats and remote files no such items.
+        end = int(start or 0) + int(size or 0)
+        if os.path.isfile(filepath) and os.path.getsize(filepath) < end:
+            raise OSError(f'{filepath} has been cut short: copy it again')
+        grid = Grid(
+            crs_name(src.crs.to_wkt()),
+            transform.c,
+            transform.f,
+            transform.a,
+            -transform.e,
+            src.height,
+            src.width,
+        )
+        return RasterHeader(grid, src.nodata)
+
+
+def native_index(
+    columns: Mapping[str, Sequence[Any]],
+    grids: Sequence[Grid],
+    datetimes: Sequence[tuple[Any, Any]],
+) -> GeoDataFrame:
+    """Make the index of a native data set.
+
+    Args:
+        columns: columns of the index, ``filepath`` among them.
+        grids: pixel grid of each row.
+        datetimes: (mint, maxt) of each row.
+
+    Returns:
+        GeoDataFrame with an IntervalIndex named ``datetime``, *columns*, ``native_crs``
+        (its name), ``native_res`` (xres, yres), ``native_bounds`` (xmin, ymin, xmax,
+        ymax) and ``geometry``: in the native CRS if all rows share it, else in
+        EPSG:6933.
+    """
+    data = {
+        **columns,
+        'native_crs': [grid.crs for grid in grids],
+        'native_res': [grid.res for grid in grids],
+        'native_bounds': [grid.bounds for grid in grids],
+    }
+    index = pd.IntervalIndex.from_tuples(datetimes, closed='both', name='datetime')
+    frame = pd.DataFrame(data, index=index)
+    return GeoDataFrame(frame, geometry=_footprints(frame).array)
+
+
+def to_boxes(bounds: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Make polygons of bounds.
+
+    Args:
+        bounds: (xmin, ymin, xmax, ymax) in the columns.
+
+    Returns:
+        One polygon for each row.
+    """
+    xmin, ymin, xmax, ymax = bounds.T
+    return shapely.box(xmin, ymin, xmax, ymax)
+
+
+def _footprints(index: pd.DataFrame) -> GeoSeries:
+    """Footprints of the rows, in their one CRS or in EPSG:6933 if they have several."""
+    boxes = to_boxes(np.array(index['native_bounds'].tolist()).reshape(-1, 4))
+    names = index['native_crs']
+    if names.nunique() == 1:
+        return GeoSeries(boxes, crs=_crs(names.iloc[0]))
+    footprints = np.empty(len(index), dtype=object)
+    for name, rows in names.reset_index(drop=True).groupby(names.to_numpy()):
+        series = GeoSeries(boxes[rows.index], crs=_crs(str(name)))
+        footprints[rows.index] = series.to_crs(LOOKUP_CRS).array
+    return GeoSeries(footprints, crs=LOOKUP_CRS)
+
+
+def mosaic(
+    grid: Grid,
+    parts: Iterable[tuple[Bounds, Callable[[Grid], NDArray[Any]]]],
+    nodata: float | None,
+) -> NDArray[Any]:
+    """Put rasters together on one grid, the first on top.
+
+    Args:
+        grid: grid of the result.
+        parts: footprint of each raster, and a function that reads it, as (C, H, W), on
+            a window of *grid* inside this footprint.
+        nodata: value of pixels without data in the rasters, if any, and in the result
+            (0 if there is none).
+
+    Returns:
+        Array of shape (C, H, W).
+    """
+    parts = list(parts)
+    result: NDArray[Any] | None = None
+    covered = np.zeros((grid.height, grid.width), dtype=bool)
+    for bounds, read in parts:
+        rows, cols = grid.inside(bounds)
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        if height <= 0 or width <= 0:
+            continue
+        part = read(grid.window(rows.start, cols.start, height, width))
+        if len(parts) == 1 and part.shape[1:] == covered.shape:
+            return part
+        if result is None:
+            shape = (len(part), *covered.shape)
+            result = np.full(shape, nodata or 0, dtype=part.dtype)
+        np.copyto(result[:, rows, cols], part, where=~covered[rows, cols])
+        covered[rows, cols] |= nodata is None or (part != nodata).any(axis=0)
+    assert result is not None
+    return result
+
+
+class NativeGeoDataset(GeoDataset, abc.ABC):
+    """Abstract base class of data sets that keep the CRS of each row of their index.
+
+    With one CRS, it is an ordinary :class:`~torchgeo.datasets.GeoDataset` that every
+    TorchGeo sampler and split helper accepts. With several, the geometry of the index is
+    in EPSG:6933 and serves look-up alone; a query must then say its CRS, which a
+    :class:`NativeSlice` does.
+    """
+
+    transforms: Callable[[Sample], Sample] | None = None
+    _resolution: tuple[float, float] | None = None
+
+    @property
+    def index(self) -> GeoDataFrame:
+        """Index of the data set, see :func:`native_index`."""
+        return self._index
+
+    @index.setter
+    def index(self, index: GeoDataFrame) -> None:
+        if index.columns[0] == 0:
+            # torchgeo.datasets.random_grid_cell_assignment loses the column names.
+            index = index.set_axis([*self._index.columns, 'cell'], axis=1)
+            index['geometry'] = index.pop('cell')
+            index = index.set_geometry('geometry', crs=self._index.crs)
+        self._index = index
+        names = index['native_crs'].unique()
+        self._native_crs = str(names[0]) if len(names) == 1 else None
+        self._views: dict[str, Self] = {}
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._rows: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again at need."""
+        return {**self.__dict__, '_views': {}, '_columns': {}, '_rows': {}}
+
+    @property
+    def crs(self) -> CRS:
+        """:term:`coordinate reference system (CRS)` of the index."""
+        return super().crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        if new_crs != self.crs:
+            name = type(self).__name__
+            raise ValueError(
+                f'{name} keeps its pixels in their own CRS and cannot be converted from '
+                f'{crs_name(self.crs)} to {crs_name(new_crs)}: put it first, as in '
+                f'`{name.lower()}.in_crs({crs_name(self.crs)!r}) & other`'
+            )
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Resolution (xres, yres) in units of the CRS: that of the first row, unless set."""
+        return self._resolution or self._column('native_res')[0]
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        if isinstance(new_res, int | float):
+            new_res = (new_res, new_res)
+        if tuple(new_res) != self.res:
+            print(
+                f'Converting {type(self).__name__} res from {self.res} to {tuple(new_res)}'
+            )
+            self._resolution = tuple(new_res)
+
+    def in_crs(self, crs: CRS | str | int) -> Self:
+        """Rows of one CRS.
+
+        Args:
+            crs: :term:`coordinate reference system (CRS)` of the wanted rows.
+
+        Returns:
+            A single-CRS data set that shares everything else with this one.
+
+        Raises:
+            ValueError: If no row has this CRS.
+        """
+        name = crs_name(crs)
+        view = self._select((self.index['native_crs'] == name).to_numpy())
+        if not len(view):
+            known = ', '.join(sorted(self.index['native_crs'].unique()))
+            raise ValueError(
+                f'crs={name!r} is not among those of the data set: {known}'
+            )
+        return view
+
+    def _select(self, rows: NDArray[Any]) -> Self:
+        """Copy of this data set with some of the rows."""
+        view = copy.copy(self)
+        index = self.index[rows]
+        if self._native_crs is None and index['native_crs'].nunique() == 1:
+            index = index.set_geometry(_footprints(index).array)
+        view.index = index
+        return view
+
+    def __and__(self, other: GeoDataset) -> 'NativeIntersectionDataset':
+        """Take the intersection with another data set.
+
+        Args:
+            other: another data set, which is converted to the CRS of this one.
+
+        Returns:
+            A single data set whose samples have the keys of both.
+
+        Raises:
+            ValueError: If this data set has several CRSs.
+        """
+        return NativeIntersectionDataset(self, other)
+
+    def __or__(self, other: GeoDataset) -> Any:
+        """Take the union with another data set of the same CRS.
+
+        Args:
+            other: another data set.
+
+        Returns:
+            A single data set.
+
+        Raises:
+            ValueError: If this data set has several CRSs.
+        """
+        self._require_one_crs('`|`')
+        return super().__or__(other)
+
+    def _require_one_crs(self, what: str) -> None:
+        """Refuse what needs a single CRS.
+
+        Raises:
+            ValueError: If the data set has several CRSs.
+        """
+        if self._native_crs is None:
+            names = sorted(self.index['native_crs'].unique())
+            raise ValueError(
+                f'{what} needs one CRS, but this data set has {len(names)} '
+                f'({", ".join(names[:3])}, ...): use `dataset.in_crs({names[0]!r})`, or '
+                'query with a NativeSlice(x, y, t, crs), as the samplers of '
+                'torchgeo_planetcr.samplers do'
+            )
+
+    def __getitem__(self, index: GeoSlice) -> Sample:
+        """Retrieve a sample at a place.
+
+        Args:
+            index: [xmin:xmax, ymin:ymax, tmin:tmax] in units of the CRS of the data set,
+                or a :class:`NativeSlice`. The window is moved to the nearest pixels of
+                the first row that it meets, by half a pixel at most.
+
+        Returns:
+            What the data set holds at that place, with ``crs`` (EPSG code, 0 if there is
+            none), ``bounds`` and ``transform`` (float64) of the sample's own grid.
+
+        Raises:
+            IndexError: If *index* is not found in the data set.
+            ValueError: If the data set has several CRSs and *index* does not say which,
+                or if *index* is empty.
+        """
+        if not len(self):
+            raise IndexError(f'index: {index} not found: the dataset is empty')
+        filepath = None
+        if isinstance(index, NativeSlice):
+            name = index._crs_name
+            if self._native_crs is None:
+                if name not in self._views:
+                    try:
+                        self._views[name] = self.in_crs(name)
+                    except ValueError as error:
+                        raise IndexError(f'{index} not found: {error}') from None
+                return self._views[name][index]
+            if name != self._native_crs:
+                raise IndexError(
+                    f'{index} not found in a data set in {self._native_crs}'
+                )
+            filepath = index.filepath
+        self._require_one_crs('A plain slice')
+
+        x, y, t = self._complete(index)
+        if not (x.start < x.stop and y.start < y.stop):
+            raise ValueError(f'{index} is empty: write [xmin:xmax, ymin:ymax]')
+        rows = self._find_rows(x, y, t, filepath)
+        if not len(rows):
+            raise IndexError(
+                f'index: {index} not found in dataset with bounds: {self.bounds}'
+            )
+
+        first = self._grid(rows[0])
+        xres, yres = self._resolution or first.res
+        first = Grid.from_bounds(
+            first.crs, first.bounds, (x.step or xres, y.step or yres)
+        )
+        grid = first.snap((x.start, y.start, x.stop, y.stop))
+        xmin, ymin, xmax, ymax = grid.bounds
+        times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
+        sample = self._load(rows, grid)
+        sample['crs'] = torch.tensor(_epsg(grid.crs))
+        sample['bounds'] = torch.tensor(
+            [xmin, xmax, grid.xres, ymin, ymax, grid.yres, *times], dtype=torch.float64
+        )
+        sample['transform'] = torch.tensor(tuple(grid.transform), dtype=torch.float64)
+        if self.transforms is not None:
+            sample = self.transforms(sample)
+        return sample
+
+    def _complete(self, index: GeoSlice) -> tuple[slice, slice, slice]:
+        """Complete a partial query with the bounds of the data set."""
+        given = (index,) if isinstance(index, slice) else tuple(index)
+        x, y, t = (*given, slice(None), slice(None), slice(None))[:3]
+        if any(s.start is None or s.stop is None for s in (x, y, t)):
+            x, y, t = (
+                slice(
+                    whole.start if part.start is None else part.start,
+                    whole.stop if part.stop is None else part.stop,
+                    part.step,
+                )
+                for part, whole in zip((x, y, t), self.bounds)
+            )
+        return x, y, t
+
+    def _find_rows(
+        self, x: slice, y: slice, t: slice, filepath: str | None
+    ) -> NDArray[np.intp]:
+        """Rows that meet a complete query, in the order of the index."""
+        if filepath is not None:
+            row = self._row_of().get(filepath)
+            if row is None:
+                return np.empty(0, dtype=np.intp)
+            xmin, ymin, xmax, ymax = self._column('native_bounds')[row]
+            meets = (
+                x.start < xmax and x.stop > xmin and y.start < ymax and y.stop > ymin
+            )
+            return np.array([row] if meets else [], dtype=np.intp)
+        # Rows that only touch the window would add slivers without a pixel.
+        dx, dy = (1e-3 * res for res in self.res)
+        box = shapely.box(x.start + dx, y.start + dy, x.stop - dx, y.stop - dy)
+        rows = np.sort(self.index.sindex.query(box, predicate='intersects'))
+        times = self.index.index[rows]
+        return rows[times.overlaps(pd.Interval(t.start, t.stop))][:: t.step]
+
+    def _row_of(self) -> dict[str, int]:
+        """Row of each file."""
+        if not self._rows:
+            self._rows = {path: row for row, path in enumerate(self.index['filepath'])}
+        return self._rows
+
+    def _column(self, name: str) -> NDArray[Any]:
+        """Column of the index; a look-up in pandas would cost as much as reading."""
+        if name not in self._columns:
+            self._columns[name] = self.index[name].to_numpy()
+        return self._columns[name]
+
+    def _grid(self, row: int) -> Grid:
+        """Pixel grid of a row of the index."""
+        columns = ('native_crs', 'native_bounds', 'native_res')
+        return Grid.from_bounds(*(self._column(column)[row] for column in columns))
+
+    @abc.abstractmethod
+    def _load(self, rows: NDArray[np.intp], grid: Grid) -> Sample:
+        """Read pixels.
+
+        Args:
+            rows: positions of rows of the index that meet *grid*, at least one.
+            grid: grid of the sample.
+
+        Returns:
+            The sample without its georeference.
+        """
+
+
+class NativeRasterDataset(NativeGeoDataset, RasterDataset):
+    """Raster files of any number of CRSs, each read on its own pixel grid.
+
+    Unlike :class:`~torchgeo.datasets.RasterDataset`, no pixel is reprojected: its files
+    keep their CRS, a window is read from the grid of the file, and a sample says in
+    ``crs``, ``bounds`` and ``transform`` where that is. Only if the resolution is set,
+    as ``&`` does for its second data set, are pixels resampled, within their CRS.
+
+    Subclasses may set the class attributes of :class:`~torchgeo.datasets.RasterDataset`:
+    ``filename_glob``, ``filename_regex``, ``date_format``, ``is_image``, ``all_bands``,
+    ``rgb_bands`` and ``nodata``.
+
+    Files must be north-up and georeferenced.
+    """
+
+    def __init__(
+        self,
+        paths: Path | Iterable[Path] = 'data',
+        bands: Sequence[str] | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        strict: bool = False,
+        headers: Mapping[str, RasterHeader] | None = None,
+    ) -> None:
+        """Initialize a new NativeRasterDataset instance.
+
+        Args:
+            paths: one or more root directories to search or files to load
+            bands: bands to return (defaults to all bands)
+            transforms: a function/transform that takes an input sample
+                and returns a transformed version
+            strict: raise an error for an unreadable file instead of a warning
+            headers: headers of all files, if they are known already; *paths* is then
+                not searched
+
+        Raises:
+            DatasetNotFoundError: If no readable file is found.
+            OSError: If *strict* and a file is unreadable.
+            ValueError: If *bands* are unknown.
+        """
+        self.paths = paths
+        self.transforms = transforms
+        self.bands = tuple(bands or self.all_bands)
+        if unknown := set(self.bands) - set(self.all_bands):
+            raise ValueError(
+                f'bands={sorted(unknown)} are not among all_bands={self.all_bands}'
+            )
+        self.band_indexes = [self.all_bands.index(band) + 1 for band in self.bands]
+
+        if headers is None:
+            headers, problems = read_headers(self.files, self.read_header)
+            if problems:
+                report_problems('file', problems, strict)
+        if not headers:
+            raise DatasetNotFoundError(self)
+        if self.nodata is None:
+            self.nodata = next(iter(headers.values())).nodata
+        self.index = native_index(
+            {'filepath': list(headers)},
+            [header.grid for header in headers.values()],
+            [self._filepath_to_timestamp(filepath) for filepath in headers],
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """All files of the data set.
+
+        A folder is searched for :attr:`filename_glob`; a file that is named in *paths*
+        belongs to the data set whatever its name.
+        """
+        paths = (
+            [self.paths] if isinstance(self.paths, str | os.PathLike) else self.paths
+        )
+        files: set[str] = set()
+        for path in paths:
+            if os.path.isfile(path):
+                files.add(str(path))
+            elif found := find_files(path, self.filename_glob):
+                regex = re.compile(self.filename_regex, re.VERBOSE)
+                files.update(f for f in found if regex.match(os.path.basename(f)))
+            elif not os.path.isdir(path):
+                warnings.warn(
+                    f"Could not find any relevant files for provided path '{path}'. "
+                    'Path was ignored.',
+                    UserWarning,
+                )
+        return sorted(files)
+
+    @classmethod
+    def read_header(cls, filepath: str) -> RasterHeader:
+        """Read the header of one file.
+
+        Args:
+            filepath: file to read.
+
+        Returns:
+            The header.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If the file does not suit the data set.
+        """
+        return read_raster_header(filepath, len(cls.all_bands))
+
+    def read_window(
+        self, filepath: str, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window inside a file.
+
+        Args:
+            filepath: file to read.
+            row: first row.
+            col: first column.
+            height: number of rows.
+            width: number of columns.
+
+        Returns:
+            Array of shape (C, height, width), in the type of the file.
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        try:
+            with rasterio.open(filepath) as src:
+                window = Window(col, row, width, height)
+                return src.read(self.band_indexes or None, window=window)
+        except RasterioIOError as error:
+            raise OSError(
+                f'{filepath} cannot be read, copy it again: {error}'
+            ) from error
+
+    def source_grid(self, filepath: str) -> Grid:
+        """Pixel grid of a file of the data set."""
+        return self._grid(self._row_of()[filepath])
+
+    def read_mosaic(self, filepaths: Iterable[str], grid: Grid) -> NDArray[Any]:
+        """Read files on one grid, the first on top.
+
+        Args:
+            filepaths: files of the data set that meet *grid*.
+            grid: grid of the result.
+
+        Returns:
+            Array of shape (C, H, W); pixels without data are :attr:`nodata`, or 0.
+        """
+        parts = []
+        for filepath in filepaths:
+            source = self.source_grid(filepath)
+            read = functools.partial(self._read_onto, filepath, source)
+            parts.append((source.bounds, read))
+        return mosaic(grid, parts, self.nodata)
+
+    def _read_onto(self, filepath: str, source: Grid, target: Grid) -> NDArray[Any]:
+        """Read the part of a file that lies under *target*."""
+        if source.same_lattice(target):
+            row, col = source.offset(target)
+            row = min(max(row, 0), source.height - target.height)
+            col = min(max(col, 0), source.width - target.width)
+            return self.read_window(filepath, row, col, target.height, target.width)
+        margin = 2 * max(target.xres, target.yres, source.xres, source.yres)
+        xmin, ymin, xmax, ymax = target.bounds
+        rows, cols = source.inside(
+            (xmin - margin, ymin - margin, xmax + margin, ymax + margin)
+        )
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        array = self.read_window(filepath, rows.start, cols.start, height, width)
+        result = np.full(
+            (len(array), target.height, target.width), self.nodata or 0, array.dtype
+        )
+        rasterio.warp.reproject(
+            array,
+            result,
+            src_transform=source.window(
+                rows.start, cols.start, height, width
+            ).transform,
+            src_crs=source.crs,
+            src_nodata=self.nodata,
+            dst_transform=target.transform,
+            dst_crs=target.crs,
+            dst_nodata=self.nodata,
+            resampling=self.resampling,
+        )
+        return result
+
+    def _load(self, rows: NDArray[np.intp], grid: Grid) -> Sample:
+        """Read pixels, see :meth:`NativeGeoDataset._load`."""
+        filepaths = self._column('filepath')[rows]
+        data = self.to_tensor(self.read_mosaic(filepaths, grid))
+        return {'image': data} if self.is_image else {'mask': data.squeeze(0)}
+
+    def to_tensor(self, array: NDArray[Any]) -> Tensor:
+        """Turn pixels of the files into those of a sample.
+
+        Args:
+            array: pixels of the files, (C, H, W).
+
+        Returns:
+            Tensor of the same shape, in the :attr:`dtype` of the data set.
+        """
+        if self.dtype == torch.float32:
+            return torch.from_numpy(array.astype(np.float32))
+        return array_to_tensor(array).to(self.dtype)
+
+
+class NativeIntersectionDataset(IntersectionDataset):
+    """Intersection of a native data set with another TorchGeo data set.
+
+    TorchGeo's own intersection concatenates what both samples call ``image``. Here the
+    sample of the first data set stays as it is, and a key of the second that the first
+    has too is renamed to ``<key>_<second data set in lower case>``, such as
+    ``image_sentinel2``, which Kornia still knows as an image.
+    """
+
+    def __init__(
+        self,
+        dataset1: GeoDataset,
+        dataset2: GeoDataset,
+        spatial_only: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        """Initialize a new NativeIntersectionDataset instance.
+
+        Args:
+            dataset1: the first data set, of one CRS
+            dataset2: the second data set, which is converted to that CRS
+            spatial_only: if True, ignore temporal dimension when computing intersection
+            transforms: a function/transform that takes a sample and returns a
+                transformed version
+
+        Raises:
+            RuntimeError: if the data sets have no spatiotemporal intersection
+            TypeError: if either data set is not a :class:`~torchgeo.datasets.GeoDataset`
+            ValueError: if the first data set has several CRSs
+        """
+        if isinstance(dataset1, NativeGeoDataset):
+            dataset1._require_one_crs('`&`')
+        super().__init__(
+            dataset1, dataset2, spatial_only, self._join_samples, transforms
+        )
+        # The patches of the first data set stay; those of the second are cut by them.
+        columns = {column: column.removesuffix('_1') for column in self.index}
+        surplus = [column for column in columns if column.endswith('_2')]
+        self.index = self.index.drop(columns=surplus).rename(columns=columns)
+
+    def __and__(self, other: GeoDataset) -> 'NativeIntersectionDataset':
+        """Take the intersection with one more data set.
+
+        Args:
+            other: another data set.
+
+        Returns:
+            A single data set whose samples have the keys of all.
+        """
+        return NativeIntersectionDataset(self, other)
+
+    def _join_samples(self, samples: Sequence[Sample]) -> Sample:
+        """Join two samples of the same place without touching the first."""
+        first, second = samples
+        joined = dict(first)
+        suffix = type(self.datasets[1]).__name__.lower()
+        for key, value in second.items():
+            if key in ('bounds', 'crs', 'transform'):
+                continue
+            name = f'{key}_{suffix}' if key in first else key
+            if name in joined:
+                raise ValueError(
+                    f'two data sets give {name!r}: join them with '
+                    'torchgeo.datasets.IntersectionDataset and a collate_fn of your own'
+                )
+            joined[name] = value
+        return joined
+
+
+def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> None:
+    """Report files or patches that cannot be used.
+
+    Args:
+        noun: what they are, in the singular.
+        problems: the reason for each.
+        strict: raise an error instead of a warning.
+
+    Raises:
+        OSError: If *strict*.
+    """
+    examples = '; '.join(list(problems.values())[:3])
+    message = f'{len(problems)} {noun}(s) cannot be used: {examples}'
+    if len(problems) > 3:
+        message += '; ...'
+    if strict:
+        raise OSError(message)
+    warnings.warn(f'{message}. The rest is used.', UserWarning, stacklevel=3)

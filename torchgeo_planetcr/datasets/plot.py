@@ -1,0 +1,142 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Figures of Planet-CR samples."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchgeo.datasets.utils import Sample
+
+#: Ranges that a figure shows, in dB.
+VV_RANGE = (-20.0, 0.0)
+VH_RANGE = (-27.0, -7.0)
+RATIO_RANGE = (0.0, 14.0)
+
+#: Least range of reflectance x 10000 that a stretch covers.
+LEAST_CONTRAST = 400
+
+
+def plot_sample(
+    sample: Sample,
+    rgb_indices: Sequence[int],
+    classes: Sequence[str],
+    colors: Sequence[str],
+    show_titles: bool = True,
+    suptitle: str | None = None,
+) -> Figure:
+    """Plot what is in a sample.
+
+    The optical panels share one tone curve, so that they can be compared: linear over
+    what the ground reflects, then flat up to the brightest cloud, so that haze and thin
+    cloud keep their structure.
+
+    Args:
+        sample: a sample with some of ``image``, ``prediction``, ``image_clear``,
+            ``image_s1`` (dB), ``mask`` and ``mask_cloud``
+        rgb_indices: positions of red, green and blue in the optical images
+        classes: names of the land-cover classes
+        colors: colours of the land-cover classes
+        show_titles: flag indicating whether to show titles above each panel
+        suptitle: optional string to use as a suptitle
+
+    Returns:
+        a matplotlib Figure with one panel for each key that is there
+    """
+    optical = {
+        'image': 'Cloudy',
+        'prediction': 'Prediction',
+        'image_clear': 'Cloud-free',
+    }
+    rgb = list(rgb_indices)
+    others = {
+        'image_s1': 'Sentinel-1 (VV, VH)',
+        'mask': 'Land cover',
+        'mask_cloud': 'Cloud mask',
+    }
+    titles = {key: t for key, t in (optical | others).items() if key in sample}
+    curve = _tone_curve(
+        [sample[key][rgb].cpu() for key in reversed(optical) if key in sample]
+    )
+    fig, axes = plt.subplots(
+        ncols=len(titles),
+        figsize=(3.2 * len(titles), 4.2),
+        squeeze=False,
+        layout='constrained',
+    )
+    for axis, (key, title) in zip(axes.flat, titles.items()):
+        value = sample[key].detach().cpu()
+        match key:
+            case 'image_s1':
+                axis.imshow(_false_color(value))
+            case 'mask':
+                _plot_landcover(axis, value, classes, colors)
+            case 'mask_cloud':
+                axis.imshow(value, cmap='gray', vmin=0, vmax=1, interpolation='none')
+            case _:
+                axis.imshow(np.interp(value[rgb].permute(1, 2, 0), *curve))
+        axis.set(xticks=[], yticks=[])
+        if show_titles:
+            axis.set_title(title)
+    if suptitle is not None:
+        fig.suptitle(suptitle)
+    return fig
+
+
+def _tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
+    """Reflectance x 10000 and brightness in [0, 1] of the points of a tone curve.
+
+    Args:
+        images: (3, H, W) red, green and blue, the least cloudy one first.
+
+    Returns:
+        Points for :func:`numpy.interp`.
+    """
+    if not images:
+        return [0, 1], [0, 1]
+    valid = images[0][:, (images[0] != 0).any(dim=0)].numpy()
+    lower, upper = np.quantile(valid, [0.02, 0.98]) if valid.size else (0, 0)
+    # Without a least contrast, noise would fill the range over dark water.
+    upper = max(upper, lower + LEAST_CONTRAST)
+    brightest = max(np.quantile(image.numpy(), 0.995) for image in images)
+    return [lower, upper, max(brightest, 1.2 * upper)], [0, 0.85, 1]
+
+
+def _false_color(image: Tensor) -> NDArray[np.float32]:
+    """Show (2, H, W) VV and VH in dB as red and green, and their difference as blue."""
+    vv, vh = image.numpy()
+    ranges = ((vv, VV_RANGE), (vh, VH_RANGE), (vv - vh, RATIO_RANGE))
+    bands = [(band - low) / (high - low) for band, (low, high) in ranges]
+    return np.stack(bands, axis=-1).clip(0, 1)
+
+
+def _plot_landcover(
+    axis: Axes, mask: Tensor, classes: Sequence[str], colors: Sequence[str]
+) -> None:
+    """Draw (H, W) class indices with a legend of those that are there."""
+    # 255, no land cover, is beyond the last class and becomes white.
+    palette = ListedColormap([*colors, 'white'])
+    shown = mask.clamp(max=len(classes))
+    axis.imshow(
+        shown, cmap=palette, vmin=-0.5, vmax=len(classes) + 0.5, interpolation='none'
+    )
+    names = [*classes, 'No land cover']
+    handles = [
+        Patch(facecolor=palette(index), edgecolor='gray', label=names[index])
+        for index in shown.unique().tolist()
+    ]
+    axis.legend(
+        handles=handles,
+        loc='upper center',
+        bbox_to_anchor=(0.5, 0),
+        ncols=2,
+        fontsize='small',
+        frameon=False,
+    )
