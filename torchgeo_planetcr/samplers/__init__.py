@@ -1,0 +1,16 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""TorchGeo-PlanetCR samplers."""
+
+from .native import (
+    CenterNativePatchSampler,
+    GriddedNativePatchSampler,
+    RandomNativePatchSampler,
+)
+
+__all__ = (
+    'CenterNativePatchSampler',
+    'GriddedNativePatchSampler',
+    'RandomNativePatchSampler',
+)

@@ -1,0 +1,377 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Samplers that stay inside the patches of a native data set."""
+
+import abc
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import shapely
+import torch
+from geopandas import GeoSeries
+from numpy.random import BitGenerator, Generator, RandomState, SeedSequence
+from numpy.typing import NDArray
+from shapely import MultiPolygon, Polygon
+from torchgeo.datasets import GeoDataset
+from torchgeo.samplers import GeoSampler
+
+from ..datasets.native import NativeSlice, crs_name, to_boxes
+
+#: Rounds of drawing windows until enough lie in the region of interest, at most.
+MAX_DRAWS = 1000
+
+#: Share of a pixel by which coordinates may be off.
+TOLERANCE = 1e-3
+
+
+class NativePatchSampler(GeoSampler, abc.ABC):
+    """Abstract base class of samplers on the pixel grid of each patch.
+
+    A patch is a row of the index of the data set. Every window lies wholly inside one
+    patch, inside the part of it that the geometry of the index keeps (split helpers cut
+    it), and inside the region of interest.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        size: tuple[int, int] | int | None,
+        roi: Polygon | MultiPolygon | None = None,
+    ) -> None:
+        """Initialize a new NativePatchSampler instance.
+
+        Args:
+            dataset: Native data set to sample from, such as
+                :class:`~torchgeo_planetcr.datasets.PlanetCR`, or an intersection with
+                one.
+            size: Height and width of each window in pixels; None for whole patches.
+            roi: Region of interest in EPSG:4326 (longitude, latitude), in which a window
+                must lie as a whole (defaults to everywhere).
+
+        Raises:
+            TypeError: If *dataset* does not keep native grids.
+            ValueError: If *size* is larger than a patch, or no window fits.
+        """
+        index = dataset.index
+        if 'native_crs' not in index:
+            raise TypeError(
+                f'{type(dataset).__name__} has no native grids in its index: use the '
+                'samplers of torchgeo.samplers'
+            )
+        self._crs = index['native_crs'].to_numpy(dtype=object)
+        self._times = index.index
+        self._filepaths = index['filepath'].tolist() if 'filepath' in index else None
+        self._bounds = np.array(index['native_bounds'].tolist()).reshape(-1, 4)
+        self._res = np.array(index['native_res'].tolist()).reshape(-1, 2)
+        self._roi = roi
+
+        footprints = to_boxes(self._bounds)
+        one_crs = crs_name(index.crs) in self._crs
+        kept = index.geometry.to_numpy() if one_crs else footprints
+        start, stop = self._pixels_of(shapely.bounds(kept))
+        self._sizes = self._window_sizes(size, stop - start)
+
+        #: First and last row and column of the upper left corner of a window.
+        self._first, self._last = start, stop - self._sizes
+        # Polygons that windows must be checked against, None where all windows lie in.
+        tolerance = TOLERANCE * self._res.min(axis=1)
+        self._parts = shapely.buffer(kept, tolerance, join_style='mitre')
+        self._parts[shapely.covers(self._parts, footprints)] = None
+        self._in_roi = np.ones(len(index), dtype=bool)
+        rows = np.flatnonzero((self._last >= self._first).all(axis=1))
+        if roi is not None:
+            areas = self._to_lonlat(footprints, np.arange(len(index)))
+            self._in_roi = shapely.covers(roi, areas)
+            rows = rows[shapely.intersects(roi, areas[rows])]
+        #: Rows of the index in which windows may lie.
+        self._rows = rows
+
+    def _pixels_of(
+        self, bounds: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """First and last (row, column), exclusive, of the whole pixels in *bounds*."""
+        xmin, ymin, xmax, ymax = bounds.T
+        west, _, _, north = self._bounds.T
+        xres, yres = self._res.T
+        start = np.stack([(north - ymax) / yres, (xmin - west) / xres], axis=1)
+        stop = np.stack([(north - ymin) / yres, (xmax - west) / xres], axis=1)
+        start, stop = np.ceil(start - TOLERANCE), np.floor(stop + TOLERANCE)
+        return start.astype(np.intp), stop.astype(np.intp)
+
+    def _window_sizes(
+        self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """Height and width of the windows of each patch."""
+        if size is None:
+            return parts
+        height, width = (size, size) if isinstance(size, int) else size
+        if height < 1 or width < 1:
+            raise ValueError(f'size={size} must be positive')
+        start, stop = self._pixels_of(self._bounds)
+        too_small = np.flatnonzero(((stop - start) < (height, width)).any(axis=1))
+        if len(too_small):
+            row = too_small[0]
+            name = self._filepaths[row] if self._filepaths else f'row {row}'
+            raise ValueError(
+                f'size={size} is larger than {len(too_small)} patch(es), among them '
+                f'{name} with {tuple((stop - start)[row].tolist())} pixels'
+            )
+        return np.broadcast_to(np.array([height, width]), parts.shape)
+
+    def _to_lonlat(
+        self, polygons: NDArray[np.object_], rows: NDArray[np.intp]
+    ) -> NDArray[np.object_]:
+        """Convert polygons in the CRSs of *rows* to EPSG:4326."""
+        result = polygons.copy()
+        for name in set(self._crs[rows]):
+            here = self._crs[rows] == name
+            series = GeoSeries(polygons[here], crs=name)
+            result[here] = series.to_crs('EPSG:4326').to_numpy()
+        return result
+
+    def _admissible(
+        self, rows: NDArray[np.intp], corners: NDArray[np.intp]
+    ) -> NDArray[np.bool_]:
+        """Whether windows lie inside the kept part of their patch and in the region."""
+        parts, in_roi = self._parts[rows], self._in_roi[rows]
+        boxes = to_boxes(self._window_bounds(rows, corners))
+        admissible = shapely.is_missing(parts) | shapely.covers(parts, boxes)
+        if not in_roi.all():
+            admissible[~in_roi] &= shapely.covers(
+                self._roi, self._to_lonlat(boxes[~in_roi], rows[~in_roi])
+            )
+        return admissible
+
+    def _window_bounds(
+        self, rows: NDArray[np.intp], corners: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """(xmin, ymin, xmax, ymax) of windows, each in the CRS of its patch."""
+        west, north = self._bounds[rows, 0], self._bounds[rows, 3]
+        xres, yres = self._res[rows].T
+        (top, left), (bottom, right) = corners.T, (corners + self._sizes[rows]).T
+        bounds = [
+            west + left * xres,
+            north - bottom * yres,
+            west + right * xres,
+            north - top * yres,
+        ]
+        return np.stack(bounds, axis=1)
+
+    def _slices(
+        self, rows: NDArray[np.intp], corners: NDArray[np.intp]
+    ) -> Iterator[NativeSlice]:
+        """Yield windows as queries."""
+        bounds = self._window_bounds(rows, corners).tolist()
+        for row, (xmin, ymin, xmax, ymax) in zip(rows.tolist(), bounds):
+            time = self._times[row]
+            yield NativeSlice(
+                slice(xmin, xmax),
+                slice(ymin, ymax),
+                slice(time.left, time.right),
+                self._crs[row],
+                self._filepaths[row] if self._filepaths else None,
+            )
+
+
+class RandomNativePatchSampler(NativePatchSampler):
+    """Sample windows at random.
+
+    Each window that fits, in whichever patch, is drawn with the same probability. The
+    windows depend on *generator* and the epoch alone: every process draws the same, and
+    an epoch draws anew after :meth:`set_epoch`, which Lightning calls.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        size: tuple[int, int] | int,
+        length: int | None = None,
+        roi: Polygon | MultiPolygon | None = None,
+        generator: int
+        | BitGenerator
+        | Generator
+        | RandomState
+        | SeedSequence
+        | None = None,
+    ) -> None:
+        """Initialize a new RandomNativePatchSampler instance.
+
+        Args:
+            dataset: Native data set to sample from.
+            size: Height and width of each window in pixels, up to the whole patch.
+            length: Number of windows in an epoch (defaults to approximately the maximal
+                number of non-overlapping windows).
+            roi: Region of interest in EPSG:4326 (longitude, latitude), in which a window
+                must lie as a whole (defaults to everywhere).
+            generator: Seed (defaults to one drawn from PyTorch's generator, which
+                ``seed_everything`` sets).
+
+        Raises:
+            TypeError: If *dataset* does not keep native grids.
+            ValueError: If *size* is larger than a patch, or no window fits.
+        """
+        super().__init__(dataset, size=size, roi=roi)
+        if roi is not None:
+            self._shrink_to_roi()
+        places = np.clip(self._last - self._first + 1, 0, None)[self._rows]
+        #: Number of places of a window in the patches up to each.
+        self._places = np.cumsum(places.prod(axis=1))
+        pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
+        self._length = length or math.ceil(pixels / self._sizes[0].prod())
+        if generator is None:
+            self.seed = int(torch.randint(2**62, ()))
+        else:
+            self.seed = int(np.random.default_rng(generator).integers(2**62))
+        self.epoch = 0
+        # A region in which no window fits shows here, not in the first epoch.
+        self._draw(np.random.default_rng(0), 1)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other windows.
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[NativeSlice]:
+        """Iterate over the windows of an epoch.
+
+        Yields:
+            Window in the CRS of its patch.
+        """
+        rng = np.random.default_rng([self.seed, self.epoch])
+        yield from self._slices(*self._draw(rng, self._length))
+
+    def _draw(
+        self, rng: Generator, count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Draw the rows and upper left corners of admissible windows."""
+        rows = np.empty(0, dtype=np.intp)
+        corners = np.empty((0, 2), dtype=np.intp)
+        total = self._places[-1] if len(self._places) else 0
+        for _ in range(MAX_DRAWS if total else 0):
+            # Some spare draws, as those outside of the region are thrown away.
+            place = rng.integers(total, size=count - len(rows) + 100)
+            patch = np.searchsorted(self._places, place, side='right')
+            row = self._rows[patch]
+            width = self._last[row, 1] - self._first[row, 1] + 1
+            rest = self._places[patch] - place - 1
+            corner = self._first[row] + np.stack(np.divmod(rest, width), axis=1)
+            admissible = self._admissible(row, corner)
+            rows = np.append(rows, row[admissible])
+            corners = np.append(corners, corner[admissible], axis=0)
+            if len(rows) >= count:
+                return rows[:count], corners[:count]
+        raise ValueError('no window of this size fits into the patches and the roi')
+
+    def _shrink_to_roi(self) -> None:
+        """Leave out places that the region excludes by its bounds, to draw less in vain."""
+        rows = self._rows[~self._in_roi[self._rows]]
+        boxes = to_boxes(self._bounds[rows])
+        regions = shapely.intersection(self._to_lonlat(boxes, rows), self._roi)
+        bounds = self._bounds.copy()
+        for name in set(self._crs[rows]):
+            here = self._crs[rows] == name
+            series = GeoSeries(regions[here], crs='EPSG:4326').to_crs(name)
+            bounds[rows[here]] = series.bounds.to_numpy()
+        start, stop = self._pixels_of(bounds)
+        # A straight line in degrees is not quite one in metres.
+        self._first = np.maximum(self._first, start - 1)
+        self._last = np.minimum(self._last, stop + 1 - self._sizes)
+        fits = (self._last >= self._first).all(axis=1)
+        self._rows = self._rows[fits[self._rows]]
+
+
+class GriddedNativePatchSampler(NativePatchSampler):
+    """Sample windows on a regular grid in each patch.
+
+    The grid starts at the upper left corner of each patch; its last row and column are
+    moved inwards so that they end at the edge.
+    """
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        size: tuple[int, int] | int,
+        stride: tuple[int, int] | int | None = None,
+        roi: Polygon | MultiPolygon | None = None,
+    ) -> None:
+        """Initialize a new GriddedNativePatchSampler instance.
+
+        Args:
+            dataset: Native data set to sample from.
+            size: Height and width of each window in pixels, up to the whole patch.
+            stride: Rows and columns from each window to the next (defaults to *size*).
+            roi: Region of interest in EPSG:4326 (longitude, latitude), in which a window
+                must lie as a whole (defaults to everywhere).
+
+        Raises:
+            TypeError: If *dataset* does not keep native grids.
+            ValueError: If *size* is larger than a patch, or *stride* is not positive.
+        """
+        super().__init__(dataset, size=size, roi=roi)
+        stride = size if stride is None else stride
+        self.stride = (stride, stride) if isinstance(stride, int) else stride
+        if min(self.stride) < 1:
+            raise ValueError(f'stride={stride} must be positive')
+
+    def __iter__(self) -> Iterator[NativeSlice]:
+        """Iterate over the windows of all patches.
+
+        Yields:
+            Window in the CRS of its patch, row by row.
+        """
+        for row in self._rows:
+            tops, lefts = (
+                np.append(np.arange(first, last, step), last)
+                for first, last, step in zip(
+                    self._first[row], self._last[row], self.stride
+                )
+            )
+            top, left = np.meshgrid(tops, lefts, indexing='ij')
+            corners = np.stack([top.ravel(), left.ravel()], axis=1)
+            rows = np.full(len(corners), row)
+            admissible = self._admissible(rows, corners)
+            yield from self._slices(rows[admissible], corners[admissible])
+
+
+class CenterNativePatchSampler(NativePatchSampler):
+    """Sample the window in the centre of each patch, as evaluations do."""
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        size: tuple[int, int] | int | None,
+        roi: Polygon | MultiPolygon | None = None,
+    ) -> None:
+        """Initialize a new CenterNativePatchSampler instance.
+
+        Args:
+            dataset: Native data set to sample from.
+            size: Height and width of each window in pixels; None for the whole patch.
+            roi: Region of interest in EPSG:4326 (longitude, latitude), in which a window
+                must lie as a whole (defaults to everywhere).
+
+        Raises:
+            TypeError: If *dataset* does not keep native grids.
+            ValueError: If *size* is larger than a patch.
+        """
+        super().__init__(dataset, size=size, roi=roi)
+
+    def __iter__(self) -> Iterator[NativeSlice]:
+        """Iterate over the patches.
+
+        Yields:
+            Window in the CRS of its patch.
+        """
+        rows = self._rows
+        corners = (self._first[rows] + self._last[rows]) // 2
+        admissible = self._admissible(rows, corners)
+        yield from self._slices(rows[admissible], corners[admissible])
