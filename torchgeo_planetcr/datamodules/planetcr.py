@@ -1,0 +1,119 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Planet-CR datamodule."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+from torchgeo.datamodules import GeoDataModule
+from torchgeo.datasets.utils import Path, Sample
+
+from ..datasets import PlanetCR
+from ..datasets.planetcr import MODALITIES, Modality
+from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
+from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
+
+
+class PlanetCRDataModule(GeoDataModule):
+    """LightningDataModule implementation for the Planet-CR dataset.
+
+    Training draws random windows; validation and testing take the whole patch, or the
+    window in its centre. Prediction is on the test split. Images are normalized to
+    [0, 1], and training batches are flipped and turned, on the device of the batch.
+    """
+
+    def __init__(
+        self,
+        root: Path = 'data',
+        batch_size: int = 1,
+        patch_size: int | tuple[int, int] = 160,
+        eval_size: int | tuple[int, int] | None = None,
+        length: int | None = None,
+        num_workers: int = 0,
+        augment: bool = True,
+        modalities: Sequence[Modality] = MODALITIES,
+        alignment: Literal['geo', 'reference', 'native'] = 'geo',
+        landcover_level: Literal[1, 2] = 2,
+        strict: bool = False,
+    ) -> None:
+        """Initialize a new PlanetCRDataModule instance.
+
+        Args:
+            root: Folder that holds ``train`` and ``test``.
+            batch_size: Size of each mini-batch.
+            patch_size: Size of each training window in pixels, either ``size`` or
+                ``(height, width)``.
+            eval_size: Size of the window in the centre of each patch that is validated,
+                tested and predicted (defaults to the whole patch; the authors take 160).
+            length: Number of windows in each training epoch (defaults to the number of
+                patches, as the authors have it).
+            num_workers: Number of workers for parallel data loading.
+            augment: Flip and turn training batches; the authors do not.
+            modalities: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+            alignment: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+            landcover_level: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+            strict: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+        """
+        super().__init__(
+            PlanetCR,
+            batch_size,
+            patch_size,
+            length,
+            num_workers,
+            root=root,
+            modalities=modalities,
+            alignment=alignment,
+            landcover_level=landcover_level,
+            strict=strict,
+        )
+        self.eval_size = eval_size
+
+        #: Maps reflectance and backscatter to [0, 1], and back.
+        self.normalize = PlanetCRNormalize()
+        self.aug = self.normalize
+        if augment:
+            self.train_aug = nn.Sequential(self.normalize, RandomFlipsAndTurns())
+
+    def setup(self, stage: str) -> None:
+        """Set up datasets and samplers.
+
+        Args:
+            stage: Either 'fit', 'validate', 'test', or 'predict'.
+        """
+        if stage == 'fit':
+            train = PlanetCR(split='train', **self.kwargs)
+            length = self.length or len(train)
+            self.train_dataset = train
+            self.train_sampler = RandomNativePatchSampler(
+                train, size=self.patch_size, length=length
+            )
+        if stage in ('fit', 'validate'):
+            self.val_dataset = PlanetCR(split='val', **self.kwargs)
+            self.val_sampler = CenterNativePatchSampler(
+                self.val_dataset, size=self.eval_size
+            )
+        if stage == 'test':
+            self.test_dataset = PlanetCR(split='test', **self.kwargs)
+            self.test_sampler = CenterNativePatchSampler(
+                self.test_dataset, size=self.eval_size
+            )
+        if stage == 'predict':
+            self.predict_dataset = PlanetCR(split='test', **self.kwargs)
+            self.predict_sampler = CenterNativePatchSampler(
+                self.predict_dataset, size=self.eval_size
+            )
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Normalize, and augment, a batch after it is transferred to the device.
+
+        Args:
+            batch: A batch of data that needs to be altered or augmented.
+            dataloader_idx: The index of the dataloader to which the batch belongs.
+
+        Returns:
+            A batch of data.
+        """
+        self.normalize.to(batch['bounds'].device)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
