@@ -16,9 +16,9 @@ from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
 #: Ranges that a figure shows, in dB.
-VV_RANGE = (-20.0, 0.0)
-VH_RANGE = (-27.0, -7.0)
-RATIO_RANGE = (0.0, 14.0)
+VV_RANGE = (-25.0, 0.0)
+VH_RANGE = (-32.0, -7.0)
+RATIO_RANGE = (-5.0, 20.0)
 
 #: Least range of reflectance x 10000 that a stretch covers.
 LEAST_CONTRAST = 400
@@ -34,7 +34,7 @@ def plot_sample(
 ) -> Figure:
     """Plot what is in a sample.
 
-    The optical panels share one tone curve, so that they can be compared: linear over
+    The optical panels share one tone curve, so that they can be compared: steep over
     what the ground reflects, then flat up to the brightest cloud, so that haze and thin
     cloud keep their structure.
 
@@ -62,12 +62,13 @@ def plot_sample(
         'mask_cloud': 'Cloud mask',
     }
     titles = {key: t for key, t in (optical | others).items() if key in sample}
-    curve = _tone_curve(
-        [sample[key][rgb].cpu() for key in reversed(optical) if key in sample]
-    )
+    ground_first = [
+        sample[key][rgb].cpu() for key in reversed(optical) if key in sample
+    ]
+    curve = _tone_curve(ground_first)
     fig, axes = plt.subplots(
         ncols=len(titles),
-        figsize=(3.2 * len(titles), 4.2),
+        figsize=(3.2 * len(titles), 4.6),
         squeeze=False,
         layout='constrained',
     )
@@ -81,7 +82,7 @@ def plot_sample(
             case 'mask_cloud':
                 axis.imshow(value, cmap='gray', vmin=0, vmax=1, interpolation='none')
             case _:
-                axis.imshow(np.interp(value[rgb].permute(1, 2, 0), *curve))
+                axis.imshow(_true_color(value[rgb], curve))
         axis.set(xticks=[], yticks=[])
         if show_titles:
             axis.set_title(title)
@@ -91,22 +92,36 @@ def plot_sample(
 
 
 def _tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
-    """Reflectance x 10000 and brightness in [0, 1] of the points of a tone curve.
+    """Tone curve of a group of images.
 
     Args:
         images: (3, H, W) red, green and blue, the least cloudy one first.
 
     Returns:
-        Points for :func:`numpy.interp`.
+        Reflectance x 10000 and brightness in [0, 1] of the points of the curve, for
+        :func:`numpy.interp`.
     """
     if not images:
         return [0, 1], [0, 1]
-    valid = images[0][:, (images[0] != 0).any(dim=0)].numpy()
-    lower, upper = np.quantile(valid, [0.02, 0.98]) if valid.size else (0, 0)
+    ground = images[0][:, (images[0] != 0).any(dim=0)].numpy()
+    if not ground.size:
+        ground = np.zeros((3, 1))
+    lower = np.quantile(ground, 0.01)
     # Without a least contrast, noise would fill the range over dark water.
-    upper = max(upper, lower + LEAST_CONTRAST)
+    upper = max(np.quantile(ground.max(axis=0), 0.98), lower + LEAST_CONTRAST)
     brightest = max(np.quantile(image.numpy(), 0.995) for image in images)
     return [lower, upper, max(brightest, 1.2 * upper)], [0, 0.85, 1]
+
+
+def _true_color(
+    image: Tensor, curve: tuple[list[float], list[float]]
+) -> NDArray[np.float64]:
+    """Show (3, H, W) reflectance as (H, W, 3), brighter or darker in its own hue."""
+    lower = curve[0][0]
+    bands = (image.numpy() - lower).clip(min=0)
+    brightest = bands.max(axis=0)
+    tone = np.interp(brightest + lower, *curve)
+    return (bands * tone / brightest.clip(min=1)).transpose(1, 2, 0)
 
 
 def _false_color(image: Tensor) -> NDArray[np.float32]:
