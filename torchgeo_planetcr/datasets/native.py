@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -23,6 +24,7 @@ from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 from torch import Tensor
@@ -316,6 +318,35 @@ def read_raster_header(filepath: str, count: int = 0) -> RasterHeader:
             src.width,
         )
         return RasterHeader(grid, src.nodata)
+
+
+@functools.lru_cache(maxsize=128)
+def _open_version(filepath: str, *version: int) -> DatasetReader:
+    """Open a raster file, or find it open."""
+    return rasterio.open(filepath)
+
+
+def open_raster(filepath: str) -> DatasetReader:
+    """Open a raster file for reading, and keep it open for a while.
+
+    Opening a file costs ten times as much as reading a window. At most 128 files are
+    kept open; a handle is shared neither with another process or thread, which GDAL does
+    not allow, nor with a later version of the file.
+
+    Args:
+        filepath: any file that GDAL reads.
+
+    Returns:
+        The open file, which the caller must not close.
+
+    Raises:
+        RasterioIOError: If the file cannot be read.
+    """
+    version = [os.getpid(), threading.get_ident()]
+    if os.path.isfile(filepath):
+        stat = os.stat(filepath)
+        version += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+    return _open_version(filepath, *version)
 
 
 def native_index(
@@ -799,9 +830,8 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             OSError: If the file cannot be read.
         """
         try:
-            with rasterio.open(filepath) as src:
-                window = Window(col, row, width, height)
-                return src.read(self.band_indexes or None, window=window)
+            window = Window(col, row, width, height)
+            return open_raster(filepath).read(self.band_indexes or None, window=window)
         except RasterioIOError as error:
             raise OSError(
                 f'{filepath} cannot be read, copy it again: {error}'
