@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 import pandas as pd
-from torchgeo.datasets.utils import Path, find_files
+from torchgeo.datasets.utils import Path
+
+from .native import find_in_folder
 
 SPLITS = ('train', 'val', 'test')
 SEASONS = ('spring', 'summer', 'fall', 'winter')
@@ -72,7 +74,7 @@ def list_patches(root: Path, split: str) -> pd.DataFrame:
         return train[~train['patch'].isin(val['patch'])]
     if val.empty and not train.empty:
         warnings.warn(
-            f'{train["aoi"].nunique()} area(s) are too few to hold some out for '
+            f'No patch of the {train["aoi"].nunique()} area(s) in {root} is for '
             "validation: split='val' has the patches of split='train'. Do not report its "
             'figures.',
             UserWarning,
@@ -90,7 +92,7 @@ def _read_split(root: Path, split: str) -> pd.DataFrame:
         files = (
             (modality, filepath)
             for modality, kind in KINDS.items()
-            for filepath in find_files(folder, f'{kind}_*_p_*')
+            for filepath in find_in_folder(folder, f'{kind}_*_p_*')
         )
     patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
     for modality, filepath in files:
@@ -122,8 +124,13 @@ def _find_list(root: Path, split: str) -> str | None:
 
 def _read_list(path: str, folder: str) -> Iterator[tuple[str, str]]:
     """Yield modality and file for each entry of a list, in which paths are relative."""
-    with open(path, newline='') as file:
-        for number, row in enumerate(csv.reader(file), start=1):
+    # A list that went through a spreadsheet starts with a byte order mark.
+    with open(path, newline='', encoding='utf-8-sig') as file:
+        try:
+            rows = list(csv.reader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f'{path} is not a CSV file: {error}') from error
+        for number, row in enumerate(rows, start=1):
             if not row:
                 continue
             if len(row) != len(LIST_COLUMNS):

@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Mapping
+from http.client import HTTPException
 
 from torchgeo.datasets.utils import Path, download_url
 
@@ -43,10 +44,14 @@ def download_sample(root: Path) -> None:
         RuntimeError: If a file cannot be fetched or its checksum is wrong.
     """
     for name, sha256 in SAMPLE_FILES.items():
-        folder, filename = os.path.split(os.path.join(root, name))
+        path = os.path.join(root, name)
         try:
-            download_url(SAMPLE_URL + name, folder, filename, sha256=sha256)
-        except OSError as error:
+            download_url(SAMPLE_URL + name, *os.path.split(path), sha256=sha256)
+        except RuntimeError:
+            # TorchGeo moves a file to its place before it looks at the checksum.
+            os.remove(path)
+            raise
+        except (OSError, HTTPException) as error:
             raise RuntimeError(
                 f'{SAMPLE_URL}{name} cannot be fetched ({error}): run the same command '
                 'again, it goes on from here'

@@ -4,8 +4,10 @@
 """Raster data sets whose pixels keep their own coordinate reference system."""
 
 import abc
+import atexit
 import copy
 import functools
+import glob
 import math
 import os
 import re
@@ -140,6 +142,10 @@ class NativeSlice(tuple[slice, slice, slice]):
             and self.filepath == other.filepath
         )
 
+    def __ne__(self, other: object) -> bool:
+        """Compare coordinates, CRS and file; a tuple has a comparison of its own."""
+        return not self == other
+
     def __hash__(self) -> int:
         """Hash of what :meth:`__eq__` compares."""
         return hash((tuple(self), self._crs_name, self.filepath))
@@ -246,6 +252,22 @@ class RasterHeader(NamedTuple):
     nodata: float | None
 
 
+def find_in_folder(folder: Path, pattern: str) -> list[str]:
+    """Find files in a folder and its folders.
+
+    Args:
+        folder: local folder, whatever characters its name has, or VSI path.
+        pattern: glob expression for the names of the files.
+
+    Returns:
+        Sorted list of paths.
+    """
+    if os.path.isdir(folder):
+        path = os.path.join(glob.escape(os.fspath(folder)), '**', pattern)
+        return sorted(glob.iglob(path, recursive=True))
+    return find_files(folder, pattern)
+
+
 def read_headers(
     filepaths: Sequence[str], read_header: Callable[[str], RasterHeader]
 ) -> tuple[dict[str, RasterHeader], dict[str, str]]:
@@ -268,12 +290,15 @@ def read_headers(
     return headers, problems
 
 
-def read_raster_header(filepath: str, count: int = 0) -> RasterHeader:
+def read_raster_header(
+    filepath: str, count: int = 0, driver: str | None = None
+) -> RasterHeader:
     """Read the header of a raster file and see that all of it is there.
 
     Args:
         filepath: any file that GDAL reads.
         count: number of bands that the file must have at least.
+        driver: the one GDAL driver that may read it.
 
     Returns:
         The header.
@@ -286,7 +311,7 @@ def read_raster_header(filepath: str, count: int = 0) -> RasterHeader:
         # It is an error below, and the warning does not name the file.
         warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
         try:
-            src = rasterio.open(filepath)
+            src = rasterio.open(filepath, driver=driver)
         except RasterioIOError as error:
             raise OSError(f'{filepath} is not a readable raster: {error}') from error
     with src:
@@ -321,12 +346,16 @@ def read_raster_header(filepath: str, count: int = 0) -> RasterHeader:
 
 
 @functools.lru_cache(maxsize=128)
-def _open_version(filepath: str, *version: int) -> DatasetReader:
+def _open_version(filepath: str, driver: str | None, *version: int) -> DatasetReader:
     """Open a raster file, or find it open."""
-    return rasterio.open(filepath)
+    return rasterio.open(filepath, driver=driver)
 
 
-def open_raster(filepath: str) -> DatasetReader:
+# Once the interpreter shuts down, rasterio can no longer close a file without complaint.
+atexit.register(_open_version.cache_clear)
+
+
+def open_raster(filepath: str, driver: str | None = None) -> DatasetReader:
     """Open a raster file for reading, and keep it open for a while.
 
     Opening a file costs ten times as much as reading a window. At most 128 files are
@@ -335,6 +364,7 @@ def open_raster(filepath: str) -> DatasetReader:
 
     Args:
         filepath: any file that GDAL reads.
+        driver: the one GDAL driver that may read it.
 
     Returns:
         The open file, which the caller must not close.
@@ -346,7 +376,7 @@ def open_raster(filepath: str) -> DatasetReader:
     if os.path.isfile(filepath):
         stat = os.stat(filepath)
         version += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
-    return _open_version(filepath, *version)
+    return _open_version(filepath, driver, *version)
 
 
 def native_index(
@@ -394,14 +424,55 @@ def to_boxes(bounds: NDArray[np.float64]) -> NDArray[np.object_]:
 def _footprints(index: pd.DataFrame) -> GeoSeries:
     """Footprints of the rows, in their one CRS or in EPSG:6933 if they have several."""
     boxes = to_boxes(np.array(index['native_bounds'].tolist()).reshape(-1, 4))
-    names = index['native_crs']
-    if names.nunique() == 1:
-        return GeoSeries(boxes, crs=_crs(names.iloc[0]))
-    footprints = np.empty(len(index), dtype=object)
-    for name, rows in names.reset_index(drop=True).groupby(names.to_numpy()):
-        series = GeoSeries(boxes[rows.index], crs=_crs(str(name)))
-        footprints[rows.index] = series.to_crs(LOOKUP_CRS).array
-    return GeoSeries(footprints, crs=LOOKUP_CRS)
+    names = index['native_crs'].to_numpy(dtype=object)
+    crs = names[0] if len(set(names)) == 1 else LOOKUP_CRS
+    return GeoSeries(reproject(boxes, names, crs), crs=_crs(crs))
+
+
+def reproject(
+    polygons: NDArray[np.object_],
+    sources: NDArray[np.object_] | str,
+    targets: NDArray[np.object_] | str,
+) -> NDArray[np.object_]:
+    """Convert polygons, each from a CRS of its own to a CRS of its own.
+
+    Args:
+        polygons: polygons to convert.
+        sources: name of the CRS of each polygon, or of all.
+        targets: name of the CRS to convert each polygon to, or all.
+
+    Returns:
+        The converted polygons.
+    """
+    result = polygons.copy()
+    sources = np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape)
+    targets = np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape)
+    for source, target in set(zip(sources, targets)):
+        rows = (sources == source) & (targets == target)
+        series = GeoSeries(polygons[rows], crs=_crs(source))
+        result[rows] = series.to_crs(_crs(target)).to_numpy()
+    return result
+
+
+def kept_parts(index: GeoDataFrame) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Parts of the patches that the geometry of a native index keeps.
+
+    Split helpers cut the geometry, which need not be in the CRS of the patches.
+
+    Args:
+        index: index of a native data set, or of an intersection with one.
+
+    Returns:
+        A polygon for each row, in the native CRS of the row, and whether it is the whole
+        patch.
+    """
+    boxes = to_boxes(np.array(index['native_bounds'].tolist()).reshape(-1, 4))
+    names = index['native_crs'].to_numpy(dtype=object)
+    kept = reproject(index.geometry.to_numpy(), crs_name(index.crs), names)
+    kept = shapely.intersection(kept, boxes)
+    # There and back again, a coordinate is off by a micrometre.
+    whole = shapely.area(kept) > (1 - 1e-7) * shapely.area(boxes)
+    return np.where(whole, boxes, kept), whole
 
 
 def mosaic(
@@ -434,9 +505,13 @@ def mosaic(
             return part
         if result is None:
             shape = (len(part), *covered.shape)
-            result = np.full(shape, nodata or 0, dtype=part.dtype)
+            result = np.full(shape, 0 if nodata is None else nodata, dtype=part.dtype)
         np.copyto(result[:, rows, cols], part, where=~covered[rows, cols])
-        covered[rows, cols] |= nodata is None or (part != nodata).any(axis=0)
+        if nodata is None:
+            covered[rows, cols] = True
+        else:
+            is_data = ~np.isnan(part) if math.isnan(nodata) else part != nodata
+            covered[rows, cols] |= is_data.any(axis=0)
     assert result is not None
     return result
 
@@ -451,7 +526,9 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
     """
 
     transforms: Callable[[Sample], Sample] | None = None
-    _resolution: tuple[float, float] | None = None
+
+    #: Resolution to resample pixels to, None for that of the files.
+    resampled_to: tuple[float, float] | None = None
 
     @property
     def index(self) -> GeoDataFrame:
@@ -484,17 +561,24 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
     @crs.setter
     def crs(self, new_crs: CRS) -> None:
         if new_crs != self.crs:
+            self._require_one_crs('`crs`')
             name = type(self).__name__
             raise ValueError(
                 f'{name} keeps its pixels in their own CRS and cannot be converted from '
-                f'{crs_name(self.crs)} to {crs_name(new_crs)}: put it first, as in '
-                f'`{name.lower()}.in_crs({crs_name(self.crs)!r}) & other`'
+                f'{self._native_crs} to {crs_name(new_crs)}: put it first, as in '
+                f'`{name.lower()}.in_crs({self._native_crs!r}) & other`'
             )
 
     @property
     def res(self) -> tuple[float, float]:
-        """Resolution (xres, yres) in units of the CRS: that of the first row, unless set."""
-        return self._resolution or self._column('native_res')[0]
+        """Resolution (xres, yres) in units of the CRS: that of the first row, unless set.
+
+        Raises:
+            ValueError: If the data set has several CRSs. TorchGeo's own samplers, which
+                would search the whole globe for a patch, learn it this way.
+        """
+        self._require_one_crs('`res`')
+        return self.resampled_to or self._column('native_res')[0]
 
     @res.setter
     def res(self, new_res: float | tuple[float, float]) -> None:
@@ -504,7 +588,23 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             print(
                 f'Converting {type(self).__name__} res from {self.res} to {tuple(new_res)}'
             )
-            self._resolution = tuple(new_res)
+            self.resampled_to = tuple(new_res)
+
+    @property
+    def bounds(self) -> tuple[slice, slice, slice]:
+        """Bounds of the index; without steps in x and y if it has several CRSs.
+
+        Returns:
+            Bounding x, y, and t slices.
+        """
+        xmin, ymin, xmax, ymax = self.index.total_bounds
+        xres, yres = self.res if self._native_crs else (None, None)
+        times = self.index.index
+        return (
+            slice(xmin, xmax, xres),
+            slice(ymin, ymax, yres),
+            slice(times.left.min(), times.right.max(), 1),
+        )
 
     def in_crs(self, crs: CRS | str | int) -> Self:
         """Rows of one CRS.
@@ -532,7 +632,10 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         view = copy.copy(self)
         index = self.index[rows]
         if self._native_crs is None and index['native_crs'].nunique() == 1:
-            index = index.set_geometry(_footprints(index).array)
+            geometry, _ = kept_parts(index)
+            index = index.set_geometry(
+                GeoSeries(geometry, crs=_crs(index['native_crs'].iloc[0])).array
+            )
         view.index = index
         return view
 
@@ -562,7 +665,9 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         Raises:
             ValueError: If this data set has several CRSs.
         """
-        self._require_one_crs('`|`')
+        for dataset in (self, other):
+            if isinstance(dataset, NativeGeoDataset):
+                dataset._require_one_crs('`|`')
         return super().__or__(other)
 
     def _require_one_crs(self, what: str) -> None:
@@ -571,6 +676,8 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         Raises:
             ValueError: If the data set has several CRSs.
         """
+        if not len(self):
+            raise ValueError(f'{what} needs a CRS, but this data set is empty')
         if self._native_crs is None:
             names = sorted(self.index['native_crs'].unique())
             raise ValueError(
@@ -597,6 +704,13 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             ValueError: If the data set has several CRSs and *index* does not say which,
                 or if *index* is empty.
         """
+        sample = self._read(index)
+        if self.transforms is not None:
+            sample = self.transforms(sample)
+        return sample
+
+    def _read(self, index: GeoSlice) -> Sample:
+        """Read a sample, see :meth:`__getitem__`."""
         if not len(self):
             raise IndexError(f'index: {index} not found: the dataset is empty')
         filepath = None
@@ -608,7 +722,7 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
                         self._views[name] = self.in_crs(name)
                     except ValueError as error:
                         raise IndexError(f'{index} not found: {error}') from None
-                return self._views[name][index]
+                return self._views[name]._read(index)
             if name != self._native_crs:
                 raise IndexError(
                     f'{index} not found in a data set in {self._native_crs}'
@@ -619,18 +733,24 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         x, y, t = self._complete(index)
         if not (x.start < x.stop and y.start < y.stop):
             raise ValueError(f'{index} is empty: write [xmin:xmax, ymin:ymax]')
-        rows = self._find_rows(x, y, t, filepath)
-        if not len(rows):
+        grid = None
+        rows = []
+        for row in self._find_rows(x, y, t, filepath):
+            source = self._grid(row)
+            if grid is None:
+                xres, yres = self.resampled_to or source.res
+                res = (x.step or xres, y.step or yres)
+                grid = Grid.from_bounds(source.crs, source.bounds, res).snap(
+                    (x.start, y.start, x.stop, y.stop)
+                )
+            # A row may meet the window with less than half a pixel.
+            if all(part.start < part.stop for part in grid.inside(source.bounds)):
+                rows.append(row)
+        if grid is None or not rows:
             raise IndexError(
                 f'index: {index} not found in dataset with bounds: {self.bounds}'
             )
 
-        first = self._grid(rows[0])
-        xres, yres = self._resolution or first.res
-        first = Grid.from_bounds(
-            first.crs, first.bounds, (x.step or xres, y.step or yres)
-        )
-        grid = first.snap((x.start, y.start, x.stop, y.stop))
         xmin, ymin, xmax, ymax = grid.bounds
         times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
         sample = self._load(rows, grid)
@@ -639,8 +759,6 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             [xmin, xmax, grid.xres, ymin, ymax, grid.yres, *times], dtype=torch.float64
         )
         sample['transform'] = torch.tensor(tuple(grid.transform), dtype=torch.float64)
-        if self.transforms is not None:
-            sample = self.transforms(sample)
         return sample
 
     def _complete(self, index: GeoSlice) -> tuple[slice, slice, slice]:
@@ -696,11 +814,11 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         return Grid.from_bounds(*(self._column(column)[row] for column in columns))
 
     @abc.abstractmethod
-    def _load(self, rows: NDArray[np.intp], grid: Grid) -> Sample:
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels.
 
         Args:
-            rows: positions of rows of the index that meet *grid*, at least one.
+            rows: positions of the rows of the index that meet *grid*, at least one.
             grid: grid of the sample.
 
         Returns:
@@ -716,12 +834,15 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     ``crs``, ``bounds`` and ``transform`` where that is. Only if the resolution is set,
     as ``&`` does for its second data set, are pixels resampled, within their CRS.
 
-    Subclasses may set the class attributes of :class:`~torchgeo.datasets.RasterDataset`:
+    Subclasses may set :attr:`driver` and the class attributes of :class:`~torchgeo.datasets.RasterDataset`:
     ``filename_glob``, ``filename_regex``, ``date_format``, ``is_image``, ``all_bands``,
     ``rgb_bands`` and ``nodata``.
 
     Files must be north-up and georeferenced.
     """
+
+    #: The one GDAL driver that may read the files, None for any.
+    driver: str | None = None
 
     def __init__(
         self,
@@ -784,9 +905,13 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         for path in paths:
             if os.path.isfile(path):
                 files.add(str(path))
-            elif found := find_files(path, self.filename_glob):
+            elif found := find_in_folder(path, self.filename_glob):
                 regex = re.compile(self.filename_regex, re.VERBOSE)
-                files.update(f for f in found if regex.match(os.path.basename(f)))
+                files.update(
+                    file
+                    for file in found
+                    if regex.match(os.path.basename(file)) and not os.path.isdir(file)
+                )
             elif not os.path.isdir(path):
                 warnings.warn(
                     f"Could not find any relevant files for provided path '{path}'. "
@@ -809,7 +934,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             OSError: If the file cannot be read.
             ValueError: If the file does not suit the data set.
         """
-        return read_raster_header(filepath, len(cls.all_bands))
+        return read_raster_header(filepath, len(cls.all_bands), cls.driver)
 
     def read_window(
         self, filepath: str, row: int, col: int, height: int, width: int
@@ -831,7 +956,8 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         """
         try:
             window = Window(col, row, width, height)
-            return open_raster(filepath).read(self.band_indexes or None, window=window)
+            src = open_raster(filepath, self.driver)
+            return src.read(self.band_indexes or None, window=window)
         except RasterioIOError as error:
             raise OSError(
                 f'{filepath} cannot be read, copy it again: {error}'
@@ -873,7 +999,9 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         height, width = rows.stop - rows.start, cols.stop - cols.start
         array = self.read_window(filepath, rows.start, cols.start, height, width)
         result = np.full(
-            (len(array), target.height, target.width), self.nodata or 0, array.dtype
+            (len(array), target.height, target.width),
+            0 if self.nodata is None else self.nodata,
+            array.dtype,
         )
         rasterio.warp.reproject(
             array,
@@ -890,7 +1018,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         )
         return result
 
-    def _load(self, rows: NDArray[np.intp], grid: Grid) -> Sample:
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
         filepaths = self._column('filepath')[rows]
         data = self.to_tensor(self.read_mosaic(filepaths, grid))
@@ -917,6 +1045,9 @@ class NativeIntersectionDataset(IntersectionDataset):
     sample of the first data set stays as it is, and a key of the second that the first
     has too is renamed to ``<key>_<second data set in lower case>``, such as
     ``image_sentinel2``, which Kornia still knows as an image.
+
+    The index keeps the rows of the first data set, each with the part of its footprint
+    that the second covers.
     """
 
     def __init__(
@@ -940,15 +1071,55 @@ class NativeIntersectionDataset(IntersectionDataset):
             TypeError: if either data set is not a :class:`~torchgeo.datasets.GeoDataset`
             ValueError: if the first data set has several CRSs
         """
-        if isinstance(dataset1, NativeGeoDataset):
-            dataset1._require_one_crs('`&`')
+        for dataset in (dataset1, dataset2):
+            if isinstance(dataset, NativeGeoDataset):
+                dataset._require_one_crs('`&`')
+        numbered = copy.copy(dataset1)
+        numbered.index = dataset1.index.assign(row=np.arange(len(dataset1)))
+        # TorchGeo converts the second data set in place, which may be in use elsewhere.
         super().__init__(
-            dataset1, dataset2, spatial_only, self._join_samples, transforms
+            numbered,
+            copy.deepcopy(dataset2),
+            spatial_only,
+            self._join_samples,
+            transforms,
         )
-        # The patches of the first data set stay; those of the second are cut by them.
-        columns = {column: column.removesuffix('_1') for column in self.index}
-        surplus = [column for column in columns if column.endswith('_2')]
-        self.index = self.index.drop(columns=surplus).rename(columns=columns)
+        self.datasets[0] = dataset1
+
+        # TorchGeo's index has a row for each pair of files, which would cut patches to
+        # pieces and count some of them twice.
+        times = self.index.index
+        pairs = GeoDataFrame(
+            {'row': self.index['row'].array, 'left': times.left, 'right': times.right},
+            geometry=self.index.geometry.array,
+        )
+        patches = pairs.dissolve(by=['row', 'left', 'right'])
+        rows, left, right = map(patches.index.get_level_values, range(3))
+        index = dataset1.index.iloc[rows].set_geometry(patches.geometry.array)
+        self.index = index.set_index(
+            pd.IntervalIndex.from_arrays(left, right, closed='both', name='datetime')
+        )
+
+    def __getitem__(self, index: GeoSlice) -> Sample:
+        """Retrieve a sample at a place.
+
+        Args:
+            index: [xmin:xmax, ymin:ymax, tmin:tmax] coordinates to index. The file of a
+                :class:`NativeSlice` is one of the first data set.
+
+        Returns:
+            The sample of the first data set, and what the second holds at that place.
+
+        Raises:
+            IndexError: If *index* is not found in both data sets.
+        """
+        first = self.datasets[0][index]
+        if isinstance(index, NativeSlice):
+            index = NativeSlice(*index, index._crs_name)
+        sample = self.collate_fn([first, self.datasets[1][index]])
+        if self.transforms is not None:
+            sample = self.transforms(sample)
+        return sample
 
     def __and__(self, other: GeoDataset) -> 'NativeIntersectionDataset':
         """Take the intersection with one more data set.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from shapely import MultiPolygon, Polygon
@@ -27,6 +28,7 @@ from .native import (
     RasterHeader,
     mosaic,
     native_index,
+    open_raster,
     read_headers,
     read_raster_header,
     report_problems,
@@ -34,6 +36,9 @@ from .native import (
 from .plot import plot_sample
 
 type Modality = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
+
+#: Backscatter beyond any that is measured, in dB.
+FINITE_DECIBELS = (-100, 100)
 
 MODALITIES: tuple[Modality, ...] = (
     'cloudy',
@@ -63,6 +68,11 @@ class PlanetCRNotFoundError(DatasetNotFoundError):
             'https://github.com/zhu-xlab/M3R-CR. Its authors publish a sample of two '
             f'patches: `planetcr download-sample {root}`.',
         )
+        self._arguments = root, split
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments, so that another process can raise it again."""
+        return type(self), self._arguments
 
 
 class PlanetCRCloudy(NativeRasterDataset):
@@ -75,6 +85,7 @@ class PlanetCRCloudy(NativeRasterDataset):
     all_bands = ('B', 'G', 'R', 'NIR')
     rgb_bands = ('R', 'G', 'B')
     nodata = 0
+    driver = 'GTiff'
 
 
 class PlanetCRClear(PlanetCRCloudy):
@@ -90,25 +101,26 @@ class PlanetCRSentinel1(NativeRasterDataset):
     """Sentinel-1 backscatter of Planet-CR, or of your own.
 
     VV and VH at 10 m, in dB. NaN is replaced by the mean of the file, as the authors'
-    loader does.
+    loader does, and infinity, such as that of zero power, by -100 or 100 dB.
     """
 
     filename_glob = 'S1_*.tif'
     all_bands = ('VV', 'VH')
+    driver = 'GTiff'
 
     def read_window(
         self, filepath: str, row: int, col: int, height: int, width: int
     ) -> NDArray[Any]:
         """Read a window inside a file, see :meth:`NativeRasterDataset.read_window`."""
         array = super().read_window(filepath, row, col, height, width)
-        missing = np.isnan(array)
-        if missing.any():
-            grid = self.source_grid(filepath)
-            whole = super().read_window(filepath, 0, 0, grid.height, grid.width)
-            if np.isnan(whole).all():
-                raise ValueError(f'{filepath} holds no valid pixel: remove the file')
-            array[missing] = np.nanmean(whole)
-        return array
+        if np.isfinite(array).all():
+            return array
+        grid = self.source_grid(filepath)
+        whole = super().read_window(filepath, 0, 0, grid.height, grid.width)
+        if np.isnan(whole).all():
+            raise ValueError(f'{filepath} holds no valid pixel: remove the file')
+        mean = np.nanmean(whole.clip(*FINITE_DECIBELS))
+        return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
 
 
 class PlanetCRWorldCover(NativeRasterDataset):
@@ -120,6 +132,7 @@ class PlanetCRWorldCover(NativeRasterDataset):
     filename_glob = 'landcover_*.tif'
     is_image = False
     nodata = 255
+    driver = 'GTiff'
 
     #: Codes of each class, by level.
     codes: ClassVar[dict[int, tuple[tuple[int, ...], ...]]] = {
@@ -214,8 +227,7 @@ class PlanetCRWorldCover(NativeRasterDataset):
             OSError: If *strict* and a file is unreadable.
             ValueError: If *level* is unknown.
         """
-        if level not in self.codes:
-            raise ValueError(f'landcover level {level!r} is not one of 1 and 2')
+        _check_level(level)
         self.level = level
         self.ordinal_map = np.full(256, 255, dtype=np.uint8)
         for ordinal, codes in enumerate(self.codes[level]):
@@ -227,7 +239,7 @@ class PlanetCRWorldCover(NativeRasterDataset):
     ) -> NDArray[Any]:
         """Read a window as class indices, see :meth:`NativeRasterDataset.read_window`."""
         codes = super().read_window(filepath, row, col, height, width)
-        return self.ordinal_map.take(codes, mode='clip')
+        return self.ordinal_map.take(codes.astype(np.intp), mode='clip')
 
 
 class PlanetCRCloudMask(NativeRasterDataset):
@@ -239,19 +251,22 @@ class PlanetCRCloudMask(NativeRasterDataset):
 
     filename_glob = 'cloudmask_*.npy'
     is_image = False
+    driver = 'GTiff'
 
     @classmethod
     def read_header(cls, filepath: str) -> RasterHeader:
         """Read the header of one file, see :meth:`NativeRasterDataset.read_header`."""
         if not filepath.endswith('.npy'):
-            return super().read_header(filepath)
+            return super().read_header(filepath)._replace(nodata=None)
         mask = cls._open(filepath)
+        if mask.dtype.kind not in 'bui':
+            raise ValueError(f'{filepath} holds {mask.dtype} instead of 0 and 1')
         image = cls._image_of(filepath)
         if not os.path.isfile(image):
             raise OSError(
                 f'{filepath} has no georeference of its own and {image} is missing'
             )
-        grid = read_raster_header(image).grid
+        grid = read_raster_header(image, driver=cls.driver).grid
         if mask.shape != (grid.height, grid.width):
             raise ValueError(
                 f'{filepath} has shape {mask.shape} instead of that of {image}, '
@@ -266,16 +281,19 @@ class PlanetCRCloudMask(NativeRasterDataset):
         if filepath.endswith('.npy'):
             mask = self._open(filepath)
             array = mask[np.newaxis, row : row + height, col : col + width]
+            nodata = None
         else:
             array = super().read_window(filepath, row, col, height, width)[:1]
-        return (array != 0).astype(np.uint8)
+            nodata = open_raster(filepath, self.driver).nodata
+        return ((array != 0) & (array != nodata)).astype(np.uint8)
 
     @staticmethod
     def _open(filepath: str) -> NDArray[Any]:
         """Map a NumPy file into memory."""
         try:
-            return np.load(filepath, mmap_mode='r', allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            return open_memmap(filepath, mode='r')
+        # A damaged header makes NumPy raise almost anything.
+        except Exception as error:
             raise OSError(
                 f'{filepath} is not a readable NumPy array: {error}'
             ) from error
@@ -283,7 +301,7 @@ class PlanetCRCloudMask(NativeRasterDataset):
     @staticmethod
     def _image_of(filepath: str) -> str:
         """The cloudy GeoTIFF of the same patch."""
-        head, *names = filepath.rsplit(os.sep, 3)
+        head, *names = os.path.abspath(filepath).rsplit(os.sep, 3)
         names = [
             name.replace(KINDS['cloud_mask'], KINDS['cloudy'], 1) for name in names
         ]
@@ -372,7 +390,7 @@ class PlanetCR(NativeGeoDataset):
         self,
         root: Path = 'data',
         split: Literal['train', 'val', 'test'] = 'train',
-        modalities: Sequence[Modality] = MODALITIES,
+        modalities: Modality | Sequence[Modality] = MODALITIES,
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         transforms: Callable[[Sample], Sample] | None = None,
@@ -384,7 +402,7 @@ class PlanetCR(NativeGeoDataset):
             root: folder that holds ``train`` and ``test``
             split: one of 'train', 'val' and 'test'; without a list of the authors, 'val'
                 is a tenth of the areas of the folder ``train``
-            modalities: what to load
+            modalities: what to load, one or more
             alignment: how Sentinel-1 and land cover (10 m) meet the 3 m grid: 'geo'
                 places them by their coordinates, Sentinel-1 bilinear and land cover
                 nearest; 'reference' does what the authors' loader does, which stretches
@@ -401,17 +419,19 @@ class PlanetCR(NativeGeoDataset):
             OSError: If no patch, or if *strict* and not each patch, can be used.
             ValueError: If an argument is unknown, or a list is malformed.
         """
-        if unknown := set(modalities) - set(MODALITIES):
+        wanted = {modalities} if isinstance(modalities, str) else set(modalities)
+        if unknown := wanted - set(MODALITIES):
             raise ValueError(f'modalities={sorted(unknown)} are not among {MODALITIES}')
-        if not modalities:
+        if not wanted:
             raise ValueError(f'modalities is empty: name some of {MODALITIES}')
         if alignment not in ('geo', 'reference', 'native'):
             raise ValueError(
                 f"alignment={alignment!r} is not one of 'geo', 'reference' and 'native'"
             )
+        _check_level(landcover_level)
         self.root = root
         self.split = split
-        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        self.modalities = tuple(m for m in MODALITIES if m in wanted)
         self.alignment = alignment
         self.landcover_level = landcover_level
         self.transforms = transforms
@@ -449,6 +469,7 @@ class PlanetCR(NativeGeoDataset):
         if reasons:
             report_problems('patch', reasons, strict or patches.empty)
 
+        self._aois = patches['aoi'].unique()
         filepaths = patches[reference].tolist()
         worldcover = functools.partial(PlanetCRWorldCover, level=self.landcover_level)
         create: dict[str, Callable[..., NativeRasterDataset]]
@@ -467,6 +488,24 @@ class PlanetCR(NativeGeoDataset):
             [headers[filepath].grid for filepath in filepaths],
             [(RasterDataset.mint, RasterDataset.maxt)] * len(filepaths),
         )
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Resolution (xres, yres) of the patches, which cannot be changed."""
+        return super().res
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        if new_res not in (self.res, self.res[0]):
+            raise ValueError(
+                f'PlanetCR keeps its resolution of {self.res} and cannot be converted to '
+                f'{new_res}: put it first, as in `planetcr & other`'
+            )
+
+    @property
+    def files(self) -> list[str]:
+        """A list of all files of the requested modalities."""
+        return sorted(self.index[list(self.modalities)].to_numpy().ravel())
 
     def filter(
         self,
@@ -493,7 +532,7 @@ class PlanetCR(NativeGeoDataset):
         keep = np.ones(len(self), dtype=bool)
         for column, wanted, known in (
             ('season', season, SEASONS),
-            ('aoi', aoi, self.index['aoi'].unique()),
+            ('aoi', aoi, self._aois),
         ):
             if wanted is not None:
                 names = {wanted} if isinstance(wanted, str) else set(wanted)
@@ -527,7 +566,7 @@ class PlanetCR(NativeGeoDataset):
             self.index = self.index.assign(cloud_cover=shares)
         return self.index['cloud_cover']
 
-    def _load(self, rows: NDArray[np.intp], grid: Grid) -> Sample:
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
         sample: Sample = {}
         for modality, component in self.components.items():
@@ -596,6 +635,12 @@ class PlanetCR(NativeGeoDataset):
         )
 
 
+def _check_level(level: int) -> None:
+    """Refuse a level of land cover that there is none of."""
+    if level not in PlanetCRWorldCover.codes:
+        raise ValueError(f'landcover level {level!r} is not one of 1 and 2')
+
+
 #: Data set class of each modality.
 COMPONENTS: dict[str, type[NativeRasterDataset]] = {
     'cloudy': PlanetCRCloudy,
@@ -626,6 +671,7 @@ def _window_on(source: Grid, grid: Grid) -> Grid:
     """Window of *source* nearest to *grid*, of a size that depends on its size alone."""
     window = source.snap(grid.bounds)
     row, col = source.offset(window)
+    window = window._replace(height=max(window.height, 1), width=max(window.width, 1))
     # A grid that reaches the edge of its patch may round to one pixel past the raster.
     row += (row == -1) - (row + window.height == source.height + 1)
     col += (col == -1) - (col + window.width == source.width + 1)

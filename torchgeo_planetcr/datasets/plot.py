@@ -49,6 +49,9 @@ def plot_sample(
 
     Returns:
         a matplotlib Figure with one panel for each key that is there
+
+    Raises:
+        ValueError: If none of the keys is there
     """
     optical = {
         'image': 'Cloudy',
@@ -62,8 +65,11 @@ def plot_sample(
         'mask_cloud': 'Cloud mask',
     }
     titles = {key: t for key, t in (optical | others).items() if key in sample}
+    if not titles:
+        raise ValueError(f'sample has none of {", ".join(optical | others)}')
+    images = {key: sample[key].detach().cpu() for key in titles}
     ground_first = [
-        sample[key][rgb].cpu() for key in reversed(optical) if key in sample
+        images[key][rgb].float() for key in reversed(optical) if key in images
     ]
     curve = _tone_curve(ground_first)
     fig, axes = plt.subplots(
@@ -73,7 +79,7 @@ def plot_sample(
         layout='constrained',
     )
     for axis, (key, title) in zip(axes.flat, titles.items()):
-        value = sample[key].detach().cpu()
+        value = images[key]
         match key:
             case 'image_s1':
                 axis.imshow(_false_color(value))
@@ -82,7 +88,7 @@ def plot_sample(
             case 'mask_cloud':
                 axis.imshow(value, cmap='gray', vmin=0, vmax=1, interpolation='none')
             case _:
-                axis.imshow(_true_color(value[rgb], curve))
+                axis.imshow(_true_color(value[rgb].float(), curve))
         axis.set(xticks=[], yticks=[])
         if show_titles:
             axis.set_title(title)

@@ -5,25 +5,50 @@
 
 import abc
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import shapely
 import torch
-from geopandas import GeoSeries
 from numpy.random import BitGenerator, Generator, RandomState, SeedSequence
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GeoSampler
 
-from ..datasets.native import NativeSlice, crs_name, to_boxes
+from ..datasets.native import NativeSlice, kept_parts, reproject, to_boxes
 
 #: Rounds of drawing windows until enough lie in the region of interest, at most.
 MAX_DRAWS = 1000
 
 #: Share of a pixel by which coordinates may be off.
 TOLERANCE = 1e-3
+
+
+def to_pixels(size: tuple[int, int] | int, name: str) -> tuple[int, int]:
+    """Check a number of pixels, or a pair of them.
+
+    Args:
+        size: number of rows and columns, or (rows, columns).
+        name: name of the argument, for the error.
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        ValueError: If *size* is anything else, or not positive.
+    """
+    pair = size if isinstance(size, Sequence) else (size, size)
+    try:
+        height, width = (operator.index(number) for number in pair)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise ValueError(
+            f'{name}={size!r} must be a positive number of pixels, or (height, width)'
+        )
+    return height, width
 
 
 class NativePatchSampler(GeoSampler, abc.ABC):
@@ -53,7 +78,7 @@ class NativePatchSampler(GeoSampler, abc.ABC):
 
         Raises:
             TypeError: If *dataset* does not keep native grids.
-            ValueError: If *size* is larger than a patch, or no window fits.
+            ValueError: If *size* is larger than a patch.
         """
         index = dataset.index
         if 'native_crs' not in index:
@@ -66,11 +91,12 @@ class NativePatchSampler(GeoSampler, abc.ABC):
         self._filepaths = index['filepath'].tolist() if 'filepath' in index else None
         self._bounds = np.array(index['native_bounds'].tolist()).reshape(-1, 4)
         self._res = np.array(index['native_res'].tolist()).reshape(-1, 2)
+        if resolution := getattr(dataset, 'resampled_to', None):
+            self._res = np.broadcast_to(resolution, self._res.shape)
         self._roi = roi
 
         footprints = to_boxes(self._bounds)
-        one_crs = crs_name(index.crs) in self._crs
-        kept = index.geometry.to_numpy() if one_crs else footprints
+        kept, is_whole = kept_parts(index)
         start, stop = self._pixels_of(shapely.bounds(kept))
         self._sizes = self._window_sizes(size, stop - start)
 
@@ -79,11 +105,11 @@ class NativePatchSampler(GeoSampler, abc.ABC):
         # Polygons that windows must be checked against, None where all windows lie in.
         tolerance = TOLERANCE * self._res.min(axis=1)
         self._parts = shapely.buffer(kept, tolerance, join_style='mitre')
-        self._parts[shapely.covers(self._parts, footprints)] = None
+        self._parts[is_whole] = None
         self._in_roi = np.ones(len(index), dtype=bool)
         rows = np.flatnonzero((self._last >= self._first).all(axis=1))
         if roi is not None:
-            areas = self._to_lonlat(footprints, np.arange(len(index)))
+            areas = reproject(footprints, self._crs, 'EPSG:4326')
             self._in_roi = shapely.covers(roi, areas)
             rows = rows[shapely.intersects(roi, areas[rows])]
         #: Rows of the index in which windows may lie.
@@ -107,9 +133,7 @@ class NativePatchSampler(GeoSampler, abc.ABC):
         """Height and width of the windows of each patch."""
         if size is None:
             return parts
-        height, width = (size, size) if isinstance(size, int) else size
-        if height < 1 or width < 1:
-            raise ValueError(f'size={size} must be positive')
+        height, width = to_pixels(size, 'size')
         start, stop = self._pixels_of(self._bounds)
         too_small = np.flatnonzero(((stop - start) < (height, width)).any(axis=1))
         if len(too_small):
@@ -121,17 +145,6 @@ class NativePatchSampler(GeoSampler, abc.ABC):
             )
         return np.broadcast_to(np.array([height, width]), parts.shape)
 
-    def _to_lonlat(
-        self, polygons: NDArray[np.object_], rows: NDArray[np.intp]
-    ) -> NDArray[np.object_]:
-        """Convert polygons in the CRSs of *rows* to EPSG:4326."""
-        result = polygons.copy()
-        for name in set(self._crs[rows]):
-            here = self._crs[rows] == name
-            series = GeoSeries(polygons[here], crs=name)
-            result[here] = series.to_crs('EPSG:4326').to_numpy()
-        return result
-
     def _admissible(
         self, rows: NDArray[np.intp], corners: NDArray[np.intp]
     ) -> NDArray[np.bool_]:
@@ -141,7 +154,8 @@ class NativePatchSampler(GeoSampler, abc.ABC):
         admissible = shapely.is_missing(parts) | shapely.covers(parts, boxes)
         if not in_roi.all():
             admissible[~in_roi] &= shapely.covers(
-                self._roi, self._to_lonlat(boxes[~in_roi], rows[~in_roi])
+                self._roi,
+                reproject(boxes[~in_roi], self._crs[rows[~in_roi]], 'EPSG:4326'),
             )
         return admissible
 
@@ -220,8 +234,6 @@ class RandomNativePatchSampler(NativePatchSampler):
         places = np.clip(self._last - self._first + 1, 0, None)[self._rows]
         #: Number of places of a window in the patches up to each.
         self._places = np.cumsum(places.prod(axis=1))
-        pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
-        self._length = length or math.ceil(pixels / self._sizes[0].prod())
         if generator is None:
             self.seed = int(torch.randint(2**62, ()))
         else:
@@ -229,6 +241,8 @@ class RandomNativePatchSampler(NativePatchSampler):
         self.epoch = 0
         # A region in which no window fits shows here, not in the first epoch.
         self._draw(np.random.default_rng(0), 1)
+        pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
+        self._length = length or math.ceil(pixels / self._sizes[0].prod())
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other windows.
@@ -273,12 +287,10 @@ class RandomNativePatchSampler(NativePatchSampler):
         """Leave out places that the region excludes by its bounds, to draw less in vain."""
         rows = self._rows[~self._in_roi[self._rows]]
         boxes = to_boxes(self._bounds[rows])
-        regions = shapely.intersection(self._to_lonlat(boxes, rows), self._roi)
+        areas = reproject(boxes, self._crs[rows], 'EPSG:4326')
+        regions = shapely.intersection(areas, self._roi)
         bounds = self._bounds.copy()
-        for name in set(self._crs[rows]):
-            here = self._crs[rows] == name
-            series = GeoSeries(regions[here], crs='EPSG:4326').to_crs(name)
-            bounds[rows[here]] = series.bounds.to_numpy()
+        bounds[rows] = shapely.bounds(reproject(regions, 'EPSG:4326', self._crs[rows]))
         start, stop = self._pixels_of(bounds)
         # A straight line in degrees is not quite one in metres.
         self._first = np.maximum(self._first, start - 1)
@@ -316,10 +328,7 @@ class GriddedNativePatchSampler(NativePatchSampler):
             ValueError: If *size* is larger than a patch, or *stride* is not positive.
         """
         super().__init__(dataset, size=size, roi=roi)
-        stride = size if stride is None else stride
-        self.stride = (stride, stride) if isinstance(stride, int) else stride
-        if min(self.stride) < 1:
-            raise ValueError(f'stride={stride} must be positive')
+        self.stride = to_pixels(size if stride is None else stride, 'stride')
 
     def __iter__(self) -> Iterator[NativeSlice]:
         """Iterate over the windows of all patches.
