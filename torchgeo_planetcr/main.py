@@ -3,17 +3,20 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from jsonargparse import auto_cli
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torchgeo.datamodules import BaseDataModule
+from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.tasks import BaseTask
 
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
+from .models import read_checkpoint
 from .summary import info
 from .tasks import CloudRemoval
 
@@ -37,6 +40,21 @@ class PlanetCRCLI(LightningCLI):
                 for key, value in defaults.items()
             }
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments, and see that the checkpoint can be read.
+
+        Args:
+            parser: the parser.
+            args: arguments (defaults to those of the process).
+        """
+        super().parse_arguments(parser, args)
+        path = self.config[self.config.subcommand].get('ckpt_path')
+        if path and os.path.isfile(path):
+            try:
+                read_checkpoint(path)
+            except ValueError as error:
+                parser.error(str(error))
 
 
 def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
@@ -70,9 +88,15 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: arguments (defaults to those of the process).
     """
-    name, *rest = (sys.argv[1:] if args is None else args) or ['--help']
+    given = list(sys.argv[1:] if args is None else args)
+    if not given:
+        given = args = ['--help']
+    name, *rest = given
     if name not in COMMANDS:
-        run_trainer(args)
+        try:
+            run_trainer(args)
+        except DatasetNotFoundError as error:
+            sys.exit(f'planetcr {name}: {error}')
         return
     try:
         result = auto_cli(COMMANDS[name], args=rest, prog=f'planetcr {name}')

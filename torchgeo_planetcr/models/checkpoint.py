@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,33 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
     model.load_state_dict(state_dict)
 
 
+def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+    """Read a checkpoint onto the CPU without executing any code in it.
+
+    Args:
+        path: Path of the checkpoint.
+
+    Returns:
+        What the file holds: tensors and plain Python objects.
+
+    Raises:
+        ValueError: If *path* does not exist, is not a checkpoint, is truncated, or
+            contains anything else.
+    """
+    if not os.path.isfile(path):
+        msg = f"'{path}' does not exist or is not a file, check the path."
+        raise ValueError(msg)
+
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    # A damaged file makes the unpickler raise almost anything
+    except Exception as error:
+        msg = f"'{path}' cannot be read as a checkpoint: it is truncated, not written "
+        msg += 'by torch.save, or contains objects other than tensors, whose code is '
+        msg += f'not executed ({type(error).__name__}). Download or save it again.'
+        raise ValueError(msg) from error
+
+
 def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the state dict of a reference checkpoint.
 
@@ -74,19 +102,7 @@ def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         ValueError: If *path* is not such a checkpoint.
     """
-    if not os.path.isfile(path):
-        msg = f"'{path}' does not exist or is not a file, check the path."
-        raise ValueError(msg)
-
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    # A damaged file makes the unpickler raise almost anything
-    except Exception as error:
-        msg = f"'{path}' cannot be read as a checkpoint: it is truncated, not written "
-        msg += 'by torch.save, or contains objects other than tensors, whose code is '
-        msg += f'not executed ({type(error).__name__}). Download or save it again.'
-        raise ValueError(msg) from error
-
+    checkpoint = read_checkpoint(path)
     network = checkpoint.get('network') if isinstance(checkpoint, Mapping) else None
     if not isinstance(network, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor)

@@ -1,0 +1,189 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from torchgeo_planetcr import info
+from torchgeo_planetcr.datasets import download
+from torchgeo_planetcr.main import main
+
+EXAMPLES = Path(__file__).parents[1] / 'examples'
+CONFIG = EXAMPLES / 'dsen2cr_one_minute.yaml'
+QUICK = [
+    '--trainer.accelerator=cpu',
+    '--trainer.enable_progress_bar=false',
+    '--trainer.max_epochs=1',
+]
+TINY = '--model.init_args.model_kwargs={features: 8, num_blocks: 1}'
+
+
+def run(command: str, *args: str | Path) -> str:
+    """Run a command as a user calls it."""
+    path = Path(sys.executable).with_name(command)
+    result = subprocess.run(
+        [path, *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'Error' not in result.stderr
+    return result.stdout
+
+
+def test_planetcr(root: Path, tmp_path: Path) -> None:
+    """Fit from the example's configuration, then test and predict with the result."""
+    common = [
+        *QUICK,
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.root={root}',
+        '--data.patch_size=32',
+        '--data.length=4',
+    ]
+    run('planetcr', 'fit', f'--config={CONFIG}', TINY, *common)
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    state = torch.load(checkpoint, weights_only=True)
+    assert state['hyper_parameters']['model'] == 'dsen2cr'
+    assert state['state_dict']['model.head.0.weight'].shape == (8, 6, 3, 3)
+    figures = list(tmp_path.glob('lightning_logs/version_0/events.*'))
+    assert len(figures) == 1
+
+    saved = tmp_path / 'lightning_logs' / 'version_0' / 'config.yaml'
+    options = [f'--config={saved}', f'--ckpt_path={checkpoint}', '--weights_only=true']
+    table = run('planetcr', 'test', *options)
+    for metric in ('test_PSNR', 'test_SSIM', 'test_SAM', 'test_MAE', 'test_loss'):
+        assert metric in table
+    assert 'val_PSNR' in run('planetcr', 'validate', *options)
+    main(['predict', *options])
+
+
+def test_torchgeo(root: Path, tmp_path: Path) -> None:
+    """TorchGeo's own command takes the same classes and the same configuration."""
+    common = [*QUICK, f'--trainer.default_root_dir={tmp_path}']
+    run(
+        'torchgeo',
+        'fit',
+        '--model=torchgeo_planetcr.CloudRemoval',
+        TINY,
+        '--data=torchgeo_planetcr.PlanetCRDataModule',
+        f'--data.init_args.root={root}',
+        '--data.init_args.patch_size=32',
+        '--data.init_args.length=2',
+        *common,
+    )
+    run(
+        'torchgeo',
+        'fit',
+        f'--config={CONFIG}',
+        TINY,
+        f'--data.init_args.root={root}',
+        '--data.init_args.patch_size=32',
+        '--data.init_args.length=2',
+        *common,
+    )
+    assert len(list(tmp_path.glob('lightning_logs/*/checkpoints/*.ckpt'))) == 2
+
+
+def test_reference_configuration(root: Path, tmp_path: Path) -> None:
+    """The configuration of the authors' training, with a small network."""
+    main(
+        [
+            'fit',
+            f'--config={EXAMPLES / "dsen2cr_reference.yaml"}',
+            TINY,
+            *QUICK,
+            '--trainer.max_epochs=12',
+            f'--trainer.default_root_dir={tmp_path}',
+            f'--data.root={root}',
+            '--data.patch_size=16',
+            '--data.eval_size=16',
+            '--data.length=1',
+            '--data.num_workers=0',
+        ]
+    )
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    # Validated, and so saved, every second epoch only.
+    assert int(checkpoint.stem.split('=')[1].split('-')[0]) % 2 == 1
+    saved = (tmp_path / 'lightning_logs' / 'version_0' / 'config.yaml').read_text()
+    assert 'torch.optim.Adam' in saved
+
+
+def test_info(root: Path, own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(['info', str(root)])
+    printed = capsys.readouterr().out
+    assert printed.strip() == info(root).strip()
+    lines = printed.splitlines()
+    assert lines[0] == f'Planet-CR in {root}'
+    assert [' '.join(line.split()) for line in lines[2:6]] == [
+        'patches areas spring summer fall winter UTM zones',
+        'train 12 9 4 3 2 3 19S 33N 36S 46N 54S',
+        'val 1 1 0 0 1 0 33N',
+        'test 3 2 0 1 0 2 36S 46N',
+    ]
+    assert len(lines) == 6
+
+    shutil.rmtree(own_root / 'test')
+    missing = next(own_root.glob('train/S1_spring/S1_spring_1/*_p_2.tif'))
+    missing.unlink()
+    main(['info', str(own_root)])
+    printed = capsys.readouterr().out
+    assert 'train: 1 more patch(es) cannot be used' in printed
+    assert "spring_1_p_2 has no file of modality 'sentinel1'" in printed
+    assert 'test: no patches' in printed
+
+
+def test_download_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_root: Path
+) -> None:
+    monkeypatch.setattr(download, 'SAMPLE_URL', f'{sample_root.resolve().as_uri()}/')
+    root = tmp_path / 'sample'
+    main(['download-sample', str(root)])
+    assert 'summer_33' in ' '.join(str(path) for path in root.rglob('*.tif'))
+    assert len(list(root.rglob('*.tif'))) == 8
+    table = info(root)
+    assert 'train        1      1' in table
+    assert 'test         1      1' in table
+
+
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match='planetcr info: Planet-CR not found') as error:
+        main(['info', str(tmp_path)])
+    assert 'planetcr download-sample' in str(error.value)
+    with pytest.raises(SystemExit):
+        main(['info'])
+    assert 'root' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(['unknown-command'])
+    assert 'unknown-command' in capsys.readouterr().err
+
+
+def test_no_data(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match='planetcr fit: Planet-CR not found'):
+        main(['fit', TINY, *QUICK, f'--data.root={tmp_path}'])
+
+
+def test_damaged_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'damaged.ckpt'
+    path.write_bytes(b'no checkpoint')
+    with pytest.raises(SystemExit):
+        main(['test', f'--ckpt_path={path}', f'--data.root={root}'])
+    assert f"'{path}' cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('args', [['--help'], []])
+def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(args)
+    assert error.value.code == 0
+    printed = capsys.readouterr().out
+    for command in ('fit', 'validate', 'test', 'predict', 'info', 'download-sample'):
+        assert command in printed
