@@ -33,7 +33,7 @@ class PlanetCRDataModule(GeoDataModule):
         length: int | None = None,
         num_workers: int = 0,
         augment: bool = True,
-        modalities: Sequence[Modality] = MODALITIES,
+        modalities: Modality | Sequence[Modality] = MODALITIES,
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         strict: bool = False,
@@ -81,7 +81,16 @@ class PlanetCRDataModule(GeoDataModule):
 
         Args:
             stage: Either 'fit', 'validate', 'test', or 'predict'.
+
+        Raises:
+            ValueError: If the trainer's precision would round coordinates.
         """
+        precision = self.trainer.precision if self.trainer else None
+        if precision in ('16-true', 'bf16-true'):
+            raise ValueError(
+                f'precision={precision!r} would round the coordinates of each batch to '
+                f'kilometres: use {precision.replace("true", "mixed")!r}'
+            )
         if stage == 'fit':
             train = PlanetCR(split='train', **self.kwargs)
             length = self.length or len(train)

@@ -1,0 +1,176 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torchgeo.datamodules.utils import MisconfigurationException
+from torchgeo.datasets.utils import Sample
+
+from torchgeo_planetcr import PlanetCR, PlanetCRDataModule
+from torchgeo_planetcr.samplers import CenterNativePatchSampler
+
+
+class Recorder(LightningModule):
+    """Keep the batches that the trainer hands out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.batches: dict[str, list[Sample]] = {'fit': [], 'validate': [], 'test': []}
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        self.batches['fit'].append(batch)
+        return self.layer(torch.ones(1)).sum()
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        self.batches['validate'].append(batch)
+
+    def test_step(self, batch: Sample, batch_idx: int) -> None:
+        self.batches['test'].append(batch)
+
+    def predict_step(self, batch: Sample, batch_idx: int) -> Sample:
+        return batch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def make_trainer(tmp_path: Path) -> Trainer:
+    return Trainer(
+        accelerator='cpu',
+        max_epochs=2,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def fit(root: Path, tmp_path: Path, **kwargs: Any) -> tuple[Recorder, Trainer]:
+    recorder, trainer = Recorder(), make_trainer(tmp_path)
+    trainer.fit(recorder, PlanetCRDataModule(root, **kwargs))
+    return recorder, trainer
+
+
+def test_training_batches(root: Path, tmp_path: Path) -> None:
+    recorder, _ = fit(root, tmp_path, batch_size=12, patch_size=(64, 48))
+    patches = len(PlanetCR(root, 'train'))
+    assert patches == 12
+    # One window for each patch in each of the two epochs.
+    assert len(recorder.batches['fit']) == 2
+    first, second = recorder.batches['fit']
+    assert first['image'].shape == first['image_clear'].shape == (12, 4, 64, 48)
+    assert first['image_s1'].shape == (12, 2, 64, 48)
+    assert first['mask'].shape == first['mask_cloud'].shape == (12, 64, 48)
+    for key in ('image', 'image_clear', 'image_s1'):
+        assert 0 <= first[key].min() < first[key].max() <= 1
+    # Zones share a batch, and an epoch draws anew.
+    assert len(first['crs'].unique()) > 2
+    assert first['bounds'].dtype == torch.float64
+    assert not torch.equal(first['bounds'], second['bounds'])
+
+
+def test_same_seed_same_windows(root: Path, tmp_path: Path) -> None:
+    windows = []
+    for seed in (1, 1, 2):
+        seed_everything(seed, verbose=False)
+        recorder, _ = fit(root, tmp_path, batch_size=4, patch_size=32)
+        windows.append(torch.cat([b['bounds'] for b in recorder.batches['fit']]))
+    assert torch.equal(windows[0], windows[1])
+    assert not torch.equal(windows[0], windows[2])
+
+
+def test_keys_stay_in_step(root: Path, tmp_path: Path) -> None:
+    plain, augmented = (
+        fit(root, tmp_path, batch_size=12, patch_size=40, augment=augment)[0]
+        for augment in (False, True)
+    )
+    dataset = PlanetCR(root, 'train')
+    moved = 0
+    for batch in augmented.batches['fit']:
+        for i in range(12):
+            xmin, xmax, _, ymin, ymax, *_ = batch['bounds'][i].tolist()
+            view = dataset.in_crs(int(batch['crs'][i]))
+            original = view[xmin:xmax, ymin:ymax]
+            # Bright pixels of the fake cloudy images are exactly those of the mask.
+            cloudy = batch['image'][i, 0] >= 0.5
+            assert torch.equal(cloudy, batch['mask_cloud'][i] == 1)
+            moved += not torch.equal(original['mask'], batch['mask'][i])
+    assert moved > 0
+    for batch in plain.batches['fit']:
+        for i in range(12):
+            xmin, xmax, _, ymin, ymax, *_ = batch['bounds'][i].tolist()
+            if batch['crs'][i] != 32633:  # where two areas lie at the same place
+                original = dataset.in_crs(int(batch['crs'][i]))[xmin:xmax, ymin:ymax]
+                torch.testing.assert_close(
+                    original['image'] / 10000, batch['image'][i], rtol=0, atol=0
+                )
+
+
+@pytest.mark.parametrize('eval_size', [None, 160])
+def test_evaluation_windows(root: Path, tmp_path: Path, eval_size: int | None) -> None:
+    recorder, trainer = Recorder(), make_trainer(tmp_path)
+    datamodule = PlanetCRDataModule(root, batch_size=2, eval_size=eval_size)
+    trainer.test(recorder, datamodule, verbose=False)
+    dataset = PlanetCR(root, 'test')
+    queries = list(CenterNativePatchSampler(dataset, size=eval_size))
+    batches = recorder.batches['test']
+    assert [len(batch['crs']) for batch in batches] == [2, 1]
+    size = eval_size or 300
+    restored = datamodule.normalize.inverse(batches[0])
+    for i, query in enumerate(queries[:2]):
+        sample = dataset[query]
+        assert sample['image'].shape == (4, size, size)
+        for key in ('image', 'image_clear'):
+            torch.testing.assert_close(restored[key][i], sample[key], rtol=1e-6, atol=0)
+        assert torch.equal(batches[0]['mask'][i], sample['mask'])
+        assert torch.equal(batches[0]['transform'][i], sample['transform'])
+
+    trainer.validate(recorder, datamodule, verbose=False)
+    assert len(recorder.batches['validate']) == len(PlanetCR(root, 'val')) == 1
+
+
+def test_predict_takes_the_test_split(root: Path, tmp_path: Path) -> None:
+    datamodule = PlanetCRDataModule(root, num_workers=1)
+    batches: Any = make_trainer(tmp_path).predict(Recorder(), datamodule)
+    assert [int(batch['crs'][0]) for batch in batches] == [32736, 32646, 32646]
+
+
+def test_native_alignment(root: Path, tmp_path: Path) -> None:
+    recorder, _ = fit(root, tmp_path, patch_size=160, alignment='native', length=3)
+    for batch in recorder.batches['fit']:
+        assert batch['image'].shape == (1, 4, 160, 160)
+        assert batch['image_s1'].shape == (1, 2, 48, 48)
+        assert batch['mask'].shape == (1, 48, 48)
+
+
+def test_plot(root: Path) -> None:
+    datamodule = PlanetCRDataModule(root)
+    datamodule.setup('validate')
+    sample = next(iter(datamodule.val_dataloader()))
+    figure = datamodule.plot({key: value[0] for key, value in sample.items()})
+    assert figure is not None
+    assert len(figure.axes) == 5
+
+
+def test_precision(root: Path) -> None:
+    trainer = Trainer(
+        accelerator='cpu', precision='bf16-true', logger=False, barebones=True
+    )
+    with pytest.raises(ValueError, match=r"use 'bf16-mixed'"):
+        trainer.predict(Recorder(), PlanetCRDataModule(root))
+
+
+def test_errors(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='size=301 is larger than 12 patch'):
+        fit(root, tmp_path, patch_size=301)
+    with pytest.raises(FileNotFoundError, match='planetcr download-sample'):
+        fit(tmp_path / 'nothing', tmp_path)
+    with pytest.raises(MisconfigurationException, match='setup must define'):
+        PlanetCRDataModule(root).train_dataloader()
