@@ -5,6 +5,7 @@
 
 import argparse
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +18,14 @@ from torchgeo_planetcr.main import run_trainer
 CONFIG = Path(__file__).parent / 'dsen2cr_one_minute.yaml'
 
 
-def demo(root: Path | None, out: Path) -> None:
+def demo(root: Path | None, out: Path, options: Sequence[str] = ()) -> None:
     """Train the one-minute config, test it beside the untouched input, draw a patch.
 
     Args:
         root: folder that holds ``train`` and ``test``; the public sample is downloaded
             if there is none.
         out: folder for the results.
+        options: further arguments of ``planetcr fit``.
     """
     # Two workers would cost a machine of two cores more than they give.
     warnings.filterwarnings('ignore', 'The .*dataloader.* does not have many workers')
@@ -31,9 +33,8 @@ def demo(root: Path | None, out: Path) -> None:
         root = out / 'planet-cr-sample'
         download_sample(root)
 
-    options = {'data.root': root, 'trainer.default_root_dir': out}
-    args = [f'--{key}={value}' for key, value in options.items()]
-    cli = run_trainer(['fit', f'--config={CONFIG}', *args])
+    paths = [f'--data.root={root}', f'--trainer.default_root_dir={out}']
+    cli = run_trainer(['fit', f'--config={CONFIG}', *paths, *options])
     trainer, task, datamodule = cli.trainer, cli.model, cli.datamodule
     (restored,) = trainer.test(
         task, datamodule, 'best', verbose=False, weights_only=True
@@ -65,5 +66,5 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--root', type=Path)
     parser.add_argument('--out', type=Path, default=Path('demo'))
-    args = parser.parse_args()
-    demo(args.root, args.out)
+    args, options = parser.parse_known_args()
+    demo(args.root, args.out, options)
