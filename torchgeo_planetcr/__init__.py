@@ -4,7 +4,16 @@
 """TorchGeo extension for the Planet-CR (M3R-CR) cloud-removal data set."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .datamodules import PlanetCRDataModule as PlanetCRDataModule
+    from .datasets import NativeRasterDataset as NativeRasterDataset
+    from .datasets import NativeSlice as NativeSlice
+    from .datasets import PlanetCR as PlanetCR
+    from .datasets import download_sample as download_sample
+    from .summary import info as info
+    from .tasks import CloudRemoval as CloudRemoval
 
 #: Module of each public name, imported at its first use: the data sets do not have to
 #: wait for Lightning and Kornia.
