@@ -834,9 +834,9 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     ``crs``, ``bounds`` and ``transform`` where that is. Only if the resolution is set,
     as ``&`` does for its second data set, are pixels resampled, within their CRS.
 
-    Subclasses may set :attr:`driver` and the class attributes of :class:`~torchgeo.datasets.RasterDataset`:
-    ``filename_glob``, ``filename_regex``, ``date_format``, ``is_image``, ``all_bands``,
-    ``rgb_bands`` and ``nodata``.
+    Subclasses may set :attr:`driver` and these class attributes of
+    :class:`~torchgeo.datasets.RasterDataset`: ``filename_glob``, ``filename_regex``,
+    ``date_format``, ``is_image``, ``all_bands``, ``rgb_bands`` and ``nodata``.
 
     Files must be north-up and georeferenced.
     """
