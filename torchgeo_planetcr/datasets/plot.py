@@ -86,7 +86,9 @@ def plot_sample(
             case 'mask':
                 _plot_landcover(axis, value, classes, colors)
             case 'mask_cloud':
-                axis.imshow(value, cmap='gray', vmin=0, vmax=1, interpolation='none')
+                axis.imshow(
+                    value.numpy(), cmap='gray', vmin=0, vmax=1, interpolation='none'
+                )
             case _:
                 axis.imshow(_true_color(value[rgb].float(), curve))
         axis.set(xticks=[], yticks=[])
@@ -146,7 +148,11 @@ def _plot_landcover(
     palette = ListedColormap([*colors, 'white'])
     shown = mask.clamp(max=len(classes))
     axis.imshow(
-        shown, cmap=palette, vmin=-0.5, vmax=len(classes) + 0.5, interpolation='none'
+        shown.numpy(),
+        cmap=palette,
+        vmin=-0.5,
+        vmax=len(classes) + 0.5,
+        interpolation='none',
     )
     names = [*classes, 'No land cover']
     handles = [
