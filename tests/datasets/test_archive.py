@@ -157,7 +157,8 @@ class TestFolders:
 class TestLists:
     def test_precedence(self, own_root: Path) -> None:
         write_list(own_root / 'one_train_sample.csv', [('fall_5', 1)])
-        assert names(own_root, 'train') == ['fall_5_p_1']
+        with pytest.warns(UserWarning, match='12 more in .* remove the list'):
+            assert names(own_root, 'train') == ['fall_5_p_1']
         write_list(own_root / 'train.csv', [('fall_6', 1)])
         assert names(own_root, 'train') == ['fall_6_p_1']
         write_list(own_root / 'csv' / 'train.csv', [('fall_7', 1)])

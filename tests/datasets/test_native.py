@@ -516,6 +516,15 @@ class TestQuery:
             RandomPatchSampler(PlanetCR(root), size=64)
 
 
+def test_crs_without_a_place(tmp_path: Path) -> None:
+    array = np.ones((1, 9, 9), np.uint8)
+    good = write(tmp_path / 'good.tif', array)
+    write(tmp_path / 'local.tif', array, crs='LOCAL_CS["here",UNIT["metre",1]]')
+    with pytest.warns(UserWarning, match=r'local\.tif has a CRS without a place'):
+        dataset = NativeRasterDataset(tmp_path)
+    assert dataset.index['filepath'].tolist() == [str(good)]
+
+
 class TestMosaic:
     def test_nan_is_no_data(self, tmp_path: Path) -> None:
         nan, five = np.full((1, 9, 9), np.nan, 'f4'), np.full((1, 9, 9), 5, 'f4')
@@ -894,6 +903,26 @@ class TestIntersection:
             transforms=lambda sample: {'keys': torch.tensor(len(sample))},
         )
         assert joined[next(iter(CenterNativePatchSampler(view, size=9)))]['keys'] == 9
+
+    @pytest.mark.parametrize('offset', [-1.4, 0, 1.4])
+    @pytest.mark.parametrize('dataset', [RasterDataset, NativeRasterDataset])
+    def test_same_place_off_the_pixels(
+        self, tmp_path: Path, view: PlanetCR, dataset: Any, offset: float
+    ) -> None:
+        """The other follows where the window is moved to the nearest pixels."""
+        xmin, _, _, ymax = view.index['native_bounds'].iloc[0]
+        # Distances from the patch's corner, on a grid of 10 m that is off by 1.4 m.
+        ramp = (np.arange(100) + 0.5) * 10 - 48.6
+        array = np.tile(ramp, (100, 1))[np.newaxis].astype(np.float32)
+        path = write(tmp_path / 'ramp.tif', array, xmin - 48.6, ymax + 50, 10)
+        joined = view & dataset([path])
+        x, y = xmin + 300 + offset, ymax - 300 + offset
+        sample = joined[x : x + 150, y - 150 : y]
+        assert sample['bounds'][0] == xmin + 300
+        key = f'image_{dataset.__name__.lower()}'
+        expected = 300 + (np.arange(50) + 0.5) * 3
+        found = sample[key][0, 20].numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.01)
 
     def test_leaves_the_other_alone(self, tmp_path: Path, root: Path) -> None:
         """One data set joined with two of different CRSs."""

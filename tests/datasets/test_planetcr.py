@@ -432,6 +432,11 @@ class TestComponents:
             shutil.copy(root / 'test' / FILES[modality], tmp_path)
         assert len(PlanetCRCloudMask(tmp_path, strict=True)) == 1
 
+    def test_raster_mask_with_nan(self, tmp_path: Path) -> None:
+        array = np.array([[[0, 1, np.nan]]], np.float32)
+        path = write(tmp_path / 'mask.tif', array, nodata=np.nan)
+        assert PlanetCRCloudMask(path)[:]['mask'].tolist() == [[0, 1, 0]]
+
     def test_raster_mask_with_nodata(self, tmp_path: Path) -> None:
         array = np.array([[[0, 1, 255, 7]]], np.uint8)
         path = write(tmp_path / 'mask.tif', array, nodata=255)
@@ -862,7 +867,9 @@ class TestBadInput:
             10,
             transform=from_origin(385308 + 11, 9315070, 10, 10),
         )
-        with pytest.warns(UserWarning, match=r'S1_summer_33_p_1\.tif does not cover'):
+        with pytest.warns(
+            UserWarning, match=r'S1_summer_33_p_1\.tif .* does not cover'
+        ):
             PlanetCR(own_root, 'test')
 
     @pytest.mark.parametrize(
@@ -957,6 +964,22 @@ def test_one_modality(root: Path) -> None:
     dataset = PlanetCR(root, 'test', 'clear')
     assert dataset.modalities == ('clear',)
     assert set(dataset[whole(dataset.index.iloc[0])]) == GEOREFERENCE | {'image_clear'}
+
+
+def test_nodata_keeps_the_season(own_root: Path) -> None:
+    """Where two areas lie at one place, all keys are of the same one."""
+    dataset = PlanetCR(own_root).filter(aoi=['spring_2', 'winter_10'])
+    expected = dataset[whole(patch(dataset, 'spring_2_p_1'))]
+    path = patch(dataset, 'spring_2_p_1')['cloudy']
+    with rasterio.open(path, 'r+') as dst:
+        array = dst.read()
+        array[:, 50:150, 50:150] = 0
+        dst.write(array)
+    x, y, _ = dataset.bounds
+    sample = dataset[x, y]
+    assert (sample['image'][:, 50:150, 50:150] == 0).all()
+    for key in set(KEYS.values()) - {'image'}:
+        assert torch.equal(sample[key], expected[key])
 
 
 def test_files(root: Path) -> None:

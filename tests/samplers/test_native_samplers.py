@@ -26,6 +26,7 @@ from torchgeo_planetcr.datasets import (
     NativeRasterDataset,
     NativeSlice,
     PlanetCR,
+    PlanetCRClear,
     PlanetCRCloudy,
 )
 from torchgeo_planetcr.samplers import (
@@ -570,7 +571,15 @@ class TestRegion:
 @pytest.mark.parametrize('sampler', SAMPLERS)
 def test_resampled(root: Path, sampler: Any) -> None:
     """Sizes are in pixels of the samples."""
+    other = PlanetCRClear(root).in_crs(32736)
     dataset = PlanetCRCloudy(root).in_crs(32736)
     dataset.res = 6
-    for window in list(sampler(dataset, size=100))[:3]:
-        assert dataset[window]['image'].shape == (4, 100, 100)
+    for resampled in (dataset, dataset & other):
+        for window in list(sampler(resampled, size=100))[:3]:
+            assert resampled[window]['image'].shape == (4, 100, 100)
+
+
+@pytest.mark.parametrize('length', [0, -5])
+def test_length(dataset: PlanetCR, length: int) -> None:
+    with pytest.raises(ValueError, match=f'length={length}'):
+        RandomNativePatchSampler(dataset, size=100, length=length)

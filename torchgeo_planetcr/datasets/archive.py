@@ -87,13 +87,29 @@ def _read_split(root: Path, split: str) -> pd.DataFrame:
     """Patches that a list names or, without one, those in the folder of the split."""
     folder = os.path.join(root, 'test' if split == 'test' else 'train')
     if listed := _find_list(root, split):
-        files = _read_list(listed, folder)
-    else:
-        files = (
-            (modality, filepath)
-            for modality, kind in KINDS.items()
-            for filepath in find_in_folder(folder, f'{kind}_*_p_*')
-        )
+        patches = _to_frame(_read_list(listed, folder), split)
+        # The lists of the public sample outlive an archive that is unpacked over it.
+        if listed.endswith('_sample.csv'):
+            surplus = len(_to_frame(_scan(folder), split)) - len(patches)
+            if surplus > 0:
+                warnings.warn(
+                    f'{listed} names {len(patches)} patch(es), and {surplus} more in '
+                    f'{folder} are not used: remove the list to use all.',
+                    UserWarning,
+                )
+        return patches
+    return _to_frame(_scan(folder), split)
+
+
+def _scan(folder: str) -> Iterator[tuple[str, str]]:
+    """Yield modality and file for each file in a folder."""
+    for modality, kind in KINDS.items():
+        for filepath in find_in_folder(folder, f'{kind}_*_p_*'):
+            yield modality, filepath
+
+
+def _to_frame(files: Iterable[tuple[str, str]], split: str) -> pd.DataFrame:
+    """One row for each patch, in the order of areas and numbers."""
     patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
     for modality, filepath in files:
         match = _FILENAME.fullmatch(os.path.basename(filepath))

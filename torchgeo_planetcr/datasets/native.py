@@ -321,6 +321,10 @@ def read_raster_header(
                 f'{filepath} has no georeference: write its CRS and transform into it, '
                 'for example with `gdal_edit`'
             )
+        if not (src.crs.is_geographic or src.crs.is_projected):
+            raise ValueError(
+                f'{filepath} has a CRS without a place on Earth: write another into it'
+            )
         if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
             raise ValueError(f'{filepath} is not north-up: use `gdalwarp` on it first')
         if src.count < count:
@@ -478,7 +482,8 @@ def kept_parts(index: GeoDataFrame) -> tuple[NDArray[np.object_], NDArray[np.boo
 def mosaic(
     grid: Grid,
     parts: Iterable[tuple[Bounds, Callable[[Grid], NDArray[Any]]]],
-    nodata: float | None,
+    fill: float,
+    nodata: float | None = None,
 ) -> NDArray[Any]:
     """Put rasters together on one grid, the first on top.
 
@@ -486,8 +491,8 @@ def mosaic(
         grid: grid of the result.
         parts: footprint of each raster, and a function that reads it, as (C, H, W), on
             a window of *grid* inside this footprint.
-        nodata: value of pixels without data in the rasters, if any, and in the result
-            (0 if there is none).
+        fill: value of pixels that no raster covers.
+        nodata: value of pixels through which the rasters below show, if any.
 
     Returns:
         Array of shape (C, H, W).
@@ -505,7 +510,7 @@ def mosaic(
             return part
         if result is None:
             shape = (len(part), *covered.shape)
-            result = np.full(shape, 0 if nodata is None else nodata, dtype=part.dtype)
+            result = np.full(shape, fill, dtype=part.dtype)
         np.copyto(result[:, rows, cols], part, where=~covered[rows, cols])
         if nodata is None:
             covered[rows, cols] = True
@@ -693,7 +698,8 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         Args:
             index: [xmin:xmax, ymin:ymax, tmin:tmax] in units of the CRS of the data set,
                 or a :class:`NativeSlice`. The window is moved to the nearest pixels of
-                the first row that it meets, by half a pixel at most.
+                the first row that it meets, by half a pixel at most, unless pixels are
+                resampled.
 
         Returns:
             What the data set holds at that place, with ``crs`` (EPSG code, 0 if there is
@@ -740,9 +746,11 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             if grid is None:
                 xres, yres = self.resampled_to or source.res
                 res = (x.step or xres, y.step or yres)
-                grid = Grid.from_bounds(source.crs, source.bounds, res).snap(
-                    (x.start, y.start, x.stop, y.stop)
-                )
+                window = (x.start, y.start, x.stop, y.stop)
+                grid = Grid.from_bounds(source.crs, window, res)
+                # What is resampled can be had anywhere, the pixels of a file cannot.
+                if source.same_lattice(grid):
+                    grid = source.snap(window)
             # A row may meet the window with less than half a pixel.
             if all(part.start < part.stop for part in grid.inside(source.bounds)):
                 rows.append(row)
@@ -967,22 +975,30 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         """Pixel grid of a file of the data set."""
         return self._grid(self._row_of()[filepath])
 
-    def read_mosaic(self, filepaths: Iterable[str], grid: Grid) -> NDArray[Any]:
+    @property
+    def fill(self) -> float:
+        """Value of pixels without data: :attr:`nodata`, or 0 if there is none."""
+        return 0 if self.nodata is None else self.nodata
+
+    def read_mosaic(
+        self, filepaths: Iterable[str], grid: Grid, nodata: float | None = None
+    ) -> NDArray[Any]:
         """Read files on one grid, the first on top.
 
         Args:
             filepaths: files of the data set that meet *grid*.
             grid: grid of the result.
+            nodata: value of pixels through which the files below show, if any.
 
         Returns:
-            Array of shape (C, H, W); pixels without data are :attr:`nodata`, or 0.
+            Array of shape (C, H, W); pixels that no file covers are :attr:`fill`.
         """
         parts = []
         for filepath in filepaths:
             source = self.source_grid(filepath)
             read = functools.partial(self._read_onto, filepath, source)
             parts.append((source.bounds, read))
-        return mosaic(grid, parts, self.nodata)
+        return mosaic(grid, parts, self.fill, nodata)
 
     def _read_onto(self, filepath: str, source: Grid, target: Grid) -> NDArray[Any]:
         """Read the part of a file that lies under *target*."""
@@ -999,9 +1015,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         height, width = rows.stop - rows.start, cols.stop - cols.start
         array = self.read_window(filepath, rows.start, cols.start, height, width)
         result = np.full(
-            (len(array), target.height, target.width),
-            0 if self.nodata is None else self.nodata,
-            array.dtype,
+            (len(array), target.height, target.width), self.fill, array.dtype
         )
         rasterio.warp.reproject(
             array,
@@ -1021,7 +1035,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
         filepaths = self._column('filepath')[rows]
-        data = self.to_tensor(self.read_mosaic(filepaths, grid))
+        data = self.to_tensor(self.read_mosaic(filepaths, grid, self.nodata))
         return {'image': data} if self.is_image else {'mask': data.squeeze(0)}
 
     def to_tensor(self, array: NDArray[Any]) -> Tensor:
@@ -1114,12 +1128,20 @@ class NativeIntersectionDataset(IntersectionDataset):
             IndexError: If *index* is not found in both data sets.
         """
         first = self.datasets[0][index]
-        if isinstance(index, NativeSlice):
-            index = NativeSlice(*index, index._crs_name)
-        sample = self.collate_fn([first, self.datasets[1][index]])
+        # The first moves the window to its own pixels, and the second must follow.
+        xmin, xmax, _, ymin, ymax, *_ = first['bounds'].tolist()
+        x, y = slice(xmin, xmax), slice(ymin, ymax)
+        t = index[2] if isinstance(index, tuple) and len(index) == 3 else slice(None)
+        place = NativeSlice(x, y, t, self.crs)
+        sample = self.collate_fn([first, self.datasets[1][place]])
         if self.transforms is not None:
             sample = self.transforms(sample)
         return sample
+
+    @property
+    def resampled_to(self) -> tuple[float, float] | None:
+        """Resolution that the first data set is resampled to, None for its own."""
+        return getattr(self.datasets[0], 'resampled_to', None)
 
     def __and__(self, other: GeoDataset) -> 'NativeIntersectionDataset':
         """Take the intersection with one more data set.

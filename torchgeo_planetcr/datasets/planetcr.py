@@ -118,7 +118,9 @@ class PlanetCRSentinel1(NativeRasterDataset):
         grid = self.source_grid(filepath)
         whole = super().read_window(filepath, 0, 0, grid.height, grid.width)
         if np.isnan(whole).all():
-            raise ValueError(f'{filepath} holds no valid pixel: remove the file')
+            raise ValueError(
+                f'{filepath} holds no valid pixel: take its patch out of the folder'
+            )
         mean = np.nanmean(whole.clip(*FINITE_DECIBELS))
         return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
 
@@ -285,7 +287,8 @@ class PlanetCRCloudMask(NativeRasterDataset):
         else:
             array = super().read_window(filepath, row, col, height, width)[:1]
             nodata = open_raster(filepath, self.driver).nodata
-        return ((array != 0) & (array != nodata)).astype(np.uint8)
+        # NaN is not cloud either.
+        return ((array > 0) & (array != nodata)).astype(np.uint8)
 
     @staticmethod
     def _open(filepath: str) -> NDArray[Any]:
@@ -412,7 +415,8 @@ class PlanetCR(NativeGeoDataset):
             transforms: a function/transform that takes an input sample
                 and returns a transformed version
             strict: raise an error for a patch with a missing or unreadable file, which
-                otherwise is left out with a warning
+                otherwise is left out with a warning; headers and lengths of files are
+                looked at, but not each pixel
 
         Raises:
             DatasetNotFoundError: If there is no patch of this split.
@@ -459,9 +463,11 @@ class PlanetCR(NativeGeoDataset):
         for row in patches[~patches['patch'].isin(reasons)].to_dict('records'):
             grid = headers[row[reference]].grid
             for modality in self.modalities:
-                if not _covers(headers[row[modality]].grid, grid):
+                other = headers[row[modality]].grid
+                if not _covers(other, grid):
                     reasons[row['patch']] = (
-                        f'{row[modality]} does not cover {row[reference]}'
+                        f'{row[modality]} ({other.crs}) does not cover {row[reference]} '
+                        f'({grid.crs})'
                     )
         patches = patches[~patches['patch'].isin(reasons)]
         #: Patches that are left out, and why.
@@ -608,7 +614,7 @@ class PlanetCR(NativeGeoDataset):
                 bilinear=by_coordinates and component.resampling == Resampling.bilinear,
             )
             parts.append((patch.bounds, read))
-        return mosaic(grid, parts, component.nodata)
+        return mosaic(grid, parts, component.fill)
 
     def plot(
         self, sample: Sample, show_titles: bool = True, suptitle: str | None = None

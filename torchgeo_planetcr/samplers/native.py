@@ -226,7 +226,8 @@ class RandomNativePatchSampler(NativePatchSampler):
 
         Raises:
             TypeError: If *dataset* does not keep native grids.
-            ValueError: If *size* is larger than a patch, or no window fits.
+            ValueError: If *size* is larger than a patch, no window fits, or *length* is
+                not positive.
         """
         super().__init__(dataset, size=size, roi=roi)
         if roi is not None:
@@ -242,6 +243,8 @@ class RandomNativePatchSampler(NativePatchSampler):
         # A region in which no window fits shows here, not in the first epoch.
         self._draw(np.random.default_rng(0), 1)
         pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
+        if length is not None and length < 1:
+            raise ValueError(f'length={length} must be positive')
         self._length = length or math.ceil(pixels / self._sizes[0].prod())
 
     def set_epoch(self, epoch: int) -> None:
