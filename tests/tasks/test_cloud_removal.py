@@ -390,6 +390,15 @@ class TestCheckpoints:
         trainer = self._fit(CloudRemoval(model_kwargs=TINY), tmp_path, callbacks=[own])
         assert trainer.checkpoint_callbacks == [own]
 
+    def test_own_place_is_respected(self, tmp_path: Path) -> None:
+        own = ModelCheckpoint(dirpath=tmp_path / 'own', save_last=True)
+        trainer = self._fit(CloudRemoval(model_kwargs=TINY), tmp_path, callbacks=[own])
+        best, last = trainer.checkpoint_callbacks
+        assert isinstance(best, ModelCheckpoint)
+        assert best.monitor == 'val_PSNR'
+        assert last is own
+        assert (tmp_path / 'own' / 'last.ckpt').is_file()
+
     def test_no_checkpoints(self, tmp_path: Path) -> None:
         task = CloudRemoval(model_kwargs=TINY)
         trainer = self._fit(task, tmp_path, enable_checkpointing=False)

@@ -101,3 +101,11 @@ class TestPlanetCRNormalize:
         assert {buffer.device.type for buffer in normalize.to('meta').buffers()} == {
             'meta'
         }
+
+
+def test_other_device() -> None:
+    """A batch is normalized where it is."""
+    batch = {'image': torch.empty(2, 4, 3, 3, device='meta')}
+    normalize = PlanetCRNormalize()
+    assert normalize(batch)['image'].device.type == 'meta'
+    assert normalize.inverse(batch)['image'].device.type == 'meta'

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets.utils import Path, Sample
+from torchgeo.datasets.utils import Path
 
 from ..datasets import PlanetCR
 from ..datasets.planetcr import MODALITIES, Modality
@@ -113,16 +113,3 @@ class PlanetCRDataModule(GeoDataModule):
             self.predict_sampler = CenterNativePatchSampler(
                 self.predict_dataset, size=self.eval_size
             )
-
-    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Normalize, and augment, a batch after it is transferred to the device.
-
-        Args:
-            batch: A batch of data that needs to be altered or augmented.
-            dataloader_idx: The index of the dataloader to which the batch belongs.
-
-        Returns:
-            A batch of data.
-        """
-        self.normalize.to(batch['bounds'].device)
-        return super().on_after_batch_transfer(batch, dataloader_idx)

@@ -181,9 +181,10 @@ class CloudRemoval(BaseTask):
         """Keep the checkpoint with the best validation PSNR.
 
         Returns:
-            The callback that does so, or none if checkpointing is switched off or the
-            trainer has a :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that
-            monitors something.
+            The callback that does so, and those of the trainer that save to a place or
+            in a way of their own. None if checkpointing is switched off or the trainer
+            has a :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that monitors
+            something.
         """
         callbacks = [
             callback
@@ -193,7 +194,21 @@ class CloudRemoval(BaseTask):
         if not callbacks or any(callback.monitor for callback in callbacks):
             return []
 
-        return [ModelCheckpoint(monitor='val_PSNR', mode='max')]
+        # What is returned replaces all callbacks of its type; Lightning's default goes
+        default = ModelCheckpoint()
+        settings = (
+            'dirpath',
+            'filename',
+            'save_last',
+            'save_top_k',
+            'save_weights_only',
+        )
+        own = [
+            callback
+            for callback in callbacks
+            if any(getattr(callback, s) != getattr(default, s) for s in settings)
+        ]
+        return [ModelCheckpoint(monitor='val_PSNR', mode='max'), *own]
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0

@@ -91,4 +91,8 @@ class PlanetCRNormalize(nn.Module):
             Keys and their bounds, of shape (2, C, 1, 1).
         """
         keys = [key for key in self.keys if key in sample]
-        return [(key, self.get_buffer(f'{key}_range')) for key in keys]
+        # A data module, which Lightning does not move to the device, may hold this one
+        return [
+            (key, self.get_buffer(f'{key}_range').to(sample[key].device))
+            for key in keys
+        ]
