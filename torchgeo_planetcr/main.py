@@ -3,7 +3,6 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -50,7 +49,9 @@ class PlanetCRCLI(LightningCLI):
         """
         super().parse_arguments(parser, args)
         path = self.config[self.config.subcommand].get('ckpt_path')
-        if path and os.path.isfile(path):
+        # Lightning also takes the address of a file, and these words for one.
+        words = ('best', 'hpc', 'last', 'registry')
+        if path and '://' not in path and not path.startswith(words):
             try:
                 read_checkpoint(path)
             except ValueError as error:
