@@ -21,7 +21,7 @@ VH_RANGE = (-32.0, -7.0)
 RATIO_RANGE = (-5.0, 20.0)
 
 #: Least range of reflectance x 10000 that a stretch covers.
-LEAST_CONTRAST = 400
+LEAST_CONTRAST = 250
 
 
 def plot_sample(
@@ -109,15 +109,16 @@ def _tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
         Reflectance x 10000 and brightness in [0, 1] of the points of the curve, for
         :func:`numpy.interp`.
     """
-    if not images:
-        return [0, 1], [0, 1]
-    ground = images[0][:, (images[0] != 0).any(dim=0)].numpy()
-    if not ground.size:
-        ground = np.zeros((3, 1))
-    lower = np.quantile(ground, 0.01)
+    valid = [image[:, (image != 0).any(dim=0)].numpy() for image in images]
+    valid = [pixels for pixels in valid if pixels.size]
+    if not valid:
+        return [0, 1, 2], [0, 0.85, 1]
+    # Shadow may be darker than anything on the ground.
+    lower = min(np.quantile(pixels, 0.01) for pixels in valid)
     # Without a least contrast, noise would fill the range over dark water.
-    upper = max(np.quantile(ground.max(axis=0), 0.98), lower + LEAST_CONTRAST)
-    brightest = max(np.quantile(image.numpy(), 0.995) for image in images)
+    upper = np.quantile(valid[0].max(axis=0), 0.98)
+    upper = max(upper, lower + LEAST_CONTRAST)
+    brightest = max(np.quantile(pixels, 0.995) for pixels in valid)
     return [lower, upper, max(brightest, 1.2 * upper)], [0, 0.85, 1]
 
 
