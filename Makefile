@@ -9,7 +9,10 @@ PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
 .PHONY: demo test lint
 
 demo: .venv/installed
-	.venv/bin/python examples/demo.py $(if $(ROOT),--root '$(ROOT)')
+ifndef ROOT
+	.venv/bin/planetcr download-sample demo/planet-cr-sample
+endif
+	.venv/bin/python examples/demo.py '$(or $(ROOT),demo/planet-cr-sample)'
 
 test: .venv/installed
 	.venv/bin/python -m pytest

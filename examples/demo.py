@@ -12,27 +12,22 @@ import pandas as pd
 import torch
 from torchgeo.datasets import unbind_samples
 
-from torchgeo_planetcr import CloudRemoval, download_sample
+from torchgeo_planetcr import CloudRemoval
 from torchgeo_planetcr.main import run_trainer
 
 CONFIG = Path(__file__).parent / 'dsen2cr_one_minute.yaml'
 
 
-def demo(root: Path | None, out: Path, options: Sequence[str] = ()) -> None:
+def demo(root: Path, out: Path, options: Sequence[str] = ()) -> None:
     """Train the one-minute config, test it beside the untouched input, draw a patch.
 
     Args:
-        root: folder that holds ``train`` and ``test``; the public sample is downloaded
-            if there is none.
+        root: folder that holds ``train`` and ``test``.
         out: folder for the results.
         options: further arguments of ``planetcr fit``.
     """
     # Two workers would cost a machine of two cores more than they give.
     warnings.filterwarnings('ignore', 'The .*dataloader.* does not have many workers')
-    if root is None:
-        root = out / 'planet-cr-sample'
-        download_sample(root)
-
     paths = [f'--data.root={root}', f'--trainer.default_root_dir={out}']
     cli = run_trainer(['fit', f'--config={CONFIG}', *paths, *options])
     trainer, task, datamodule = cli.trainer, cli.model, cli.datamodule
@@ -64,7 +59,7 @@ def demo(root: Path | None, out: Path, options: Sequence[str] = ()) -> None:
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--root', type=Path)
+    parser.add_argument('root', type=Path, help='folder that holds train/ and test/')
     parser.add_argument('--out', type=Path, default=Path('demo'))
     args, options = parser.parse_known_args()
     demo(args.root, args.out, options)

@@ -28,7 +28,7 @@ def test_train_and_test(root: Path, tmp_path: Path) -> None:
 
 def test_demo(root: Path, tmp_path: Path) -> None:
     options = ('--trainer.max_epochs=3', '--data.patch_size=64')
-    printed = run(EXAMPLES / 'demo.py', '--root', root, '--out', tmp_path, *options)
+    printed = run(EXAMPLES / 'demo.py', root, '--out', tmp_path, *options)
     rows = dict(re.findall(r'^(\w+) .*?([\d.]+) +[\d.]+$', printed, re.MULTILINE))
     copied = dict(re.findall(r'^(\w+) .*?[\d.]+ +([\d.]+)$', printed, re.MULTILINE))
     assert set(rows) == {'PSNR', 'SSIM', 'SAM', 'MAE'}
