@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchgeo_planetcr import info
 from torchgeo_planetcr.datasets import download
@@ -52,8 +53,9 @@ def test_planetcr(root: Path, tmp_path: Path) -> None:
     state = torch.load(checkpoint, weights_only=True)
     assert state['hyper_parameters']['model'] == 'dsen2cr'
     assert state['state_dict']['model.head.0.weight'].shape == (8, 6, 3, 3)
-    figures = list(tmp_path.glob('lightning_logs/version_0/events.*'))
-    assert len(figures) == 1
+    events = EventAccumulator(str(tmp_path / 'lightning_logs' / 'version_0')).Reload()
+    assert 'image/0' in events.Tags()['images']
+    assert {'train_loss', 'val_loss', 'val_PSNR'} <= set(events.Tags()['scalars'])
 
     saved = tmp_path / 'lightning_logs' / 'version_0' / 'config.yaml'
     options = [f'--config={saved}', f'--ckpt_path={checkpoint}', '--weights_only=true']

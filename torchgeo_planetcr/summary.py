@@ -11,6 +11,7 @@ from torchgeo.datasets.utils import Path
 
 from .datasets import PlanetCR
 from .datasets.archive import SEASONS, SPLITS
+from .datasets.native import LeftOutWarning
 from .datasets.planetcr import PlanetCRNotFoundError
 
 #: Problems of each split that are written out.
@@ -37,6 +38,8 @@ def info(root: Path) -> str:
     for split in SPLITS:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always', UserWarning)
+            # What is left out is listed below.
+            warnings.simplefilter('ignore', LeftOutWarning)
             try:
                 dataset = PlanetCR(root, split)
             except PlanetCRNotFoundError as error:
@@ -52,10 +55,7 @@ def info(root: Path) -> str:
             notes.extend(f'  {problem}' for problem in problems[:MAX_PROBLEMS])
             if len(problems) > MAX_PROBLEMS:
                 notes.append(f'  ... and {len(problems) - MAX_PROBLEMS} more')
-        others = [
-            str(w.message) for w in caught if 'cannot be used' not in str(w.message)
-        ]
-        notes.extend(f'{split}: {message}' for message in others)
+        notes.extend(f'{split}: {warning.message}' for warning in caught)
 
         index = dataset.index
         zones = {CRS(crs).utm_zone or crs for crs in index['native_crs'].unique()}

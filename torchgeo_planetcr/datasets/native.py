@@ -1172,6 +1172,10 @@ class NativeIntersectionDataset(IntersectionDataset):
         return joined
 
 
+class LeftOutWarning(UserWarning):
+    """Some files or patches cannot be used and are left out."""
+
+
 def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> None:
     """Report files or patches that cannot be used.
 
@@ -1189,4 +1193,4 @@ def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> Non
         message += '; ...'
     if strict:
         raise OSError(message)
-    warnings.warn(f'{message}. The rest is used.', UserWarning, stacklevel=3)
+    warnings.warn(f'{message}. The rest is used.', LeftOutWarning, stacklevel=3)

@@ -292,7 +292,7 @@ class PlanetCRCloudMask(NativeRasterDataset):
 
     @staticmethod
     def _open(filepath: str) -> NDArray[Any]:
-        """Map a NumPy file into memory."""
+        """Map a NumPy file into memory, which never unpickles objects."""
         try:
             return open_memmap(filepath, mode='r')
         # A damaged header makes NumPy raise almost anything.

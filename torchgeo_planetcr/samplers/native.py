@@ -229,6 +229,8 @@ class RandomNativePatchSampler(NativePatchSampler):
             ValueError: If *size* is larger than a patch, no window fits, or *length* is
                 not positive.
         """
+        if length is not None and length < 1:
+            raise ValueError(f'length={length} must be positive')
         super().__init__(dataset, size=size, roi=roi)
         if roi is not None:
             self._shrink_to_roi()
@@ -243,8 +245,6 @@ class RandomNativePatchSampler(NativePatchSampler):
         # A region in which no window fits shows here, not in the first epoch.
         self._draw(np.random.default_rng(0), 1)
         pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
-        if length is not None and length < 1:
-            raise ValueError(f'length={length} must be positive')
         self._length = length or math.ceil(pixels / self._sizes[0].prod())
 
     def set_epoch(self, epoch: int) -> None:
@@ -277,6 +277,7 @@ class RandomNativePatchSampler(NativePatchSampler):
             patch = np.searchsorted(self._places, place, side='right')
             row = self._rows[patch]
             width = self._last[row, 1] - self._first[row, 1] + 1
+            # Places are counted from the last one of the patch.
             rest = self._places[patch] - place - 1
             corner = self._first[row] + np.stack(np.divmod(rest, width), axis=1)
             admissible = self._admissible(row, corner)
