@@ -35,7 +35,6 @@ def demo(root: Path, out: Path, options: Sequence[str] = ()) -> None:
         task, datamodule, 'best', verbose=False, weights_only=True
     )
 
-    # The last use of the trainer leaves the first test patch and its restoration.
     batch = next(iter(datamodule.test_dataloader()))
     batch = datamodule.normalize(batch)
     task.eval()
