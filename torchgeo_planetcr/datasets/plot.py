@@ -68,8 +68,10 @@ def plot_sample(
     if not titles:
         raise ValueError(f'sample has none of {", ".join(optical | others)}')
     images = {key: sample[key].detach().cpu() for key in titles}
+    # A prediction, which may be off, decides only where nothing measured does.
+    measured = [key for key in ('image_clear', 'image') if key in images]
     ground_first = [
-        images[key][rgb].float() for key in reversed(optical) if key in images
+        images[key][rgb].float() for key in measured or optical if key in images
     ]
     curve = _tone_curve(ground_first)
     fig, axes = plt.subplots(
