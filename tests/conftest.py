@@ -41,11 +41,20 @@ def own_root(root: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope='session')
-def sample_root() -> Path:
-    """The two quartets that the authors publish."""
+def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the two quartets that the authors publish."""
     if 'PLANETCR_SAMPLE' not in os.environ:
         pytest.skip('PLANETCR_SAMPLE does not name the folder of the public sample')
-    return Path(os.environ['PLANETCR_SAMPLE'])
+    root = tmp_path_factory.mktemp('sample') / 'planet-cr'
+    return Path(shutil.copytree(os.environ['PLANETCR_SAMPLE'], root))
+
+
+@pytest.fixture(autouse=True, scope='session')
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep indexes out of the user's cache folder, also in processes of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
 
 
 @pytest.fixture(autouse=True)

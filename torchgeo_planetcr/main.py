@@ -16,11 +16,11 @@ from torchgeo.tasks import BaseTask
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .models import read_checkpoint
-from .summary import info
+from .summary import index, info
 from .tasks import CloudRemoval
 
 #: Commands that do not run a trainer.
-COMMANDS = {'info': info, 'download-sample': download_sample}
+COMMANDS = {'info': info, 'index': index, 'download-sample': download_sample}
 
 
 class PlanetCRCLI(LightningCLI):

@@ -11,8 +11,32 @@ from torchgeo.datasets.utils import Path
 
 from .datasets import PlanetCR
 from .datasets.archive import SEASONS, SPLITS
+from .datasets.index import index_path, open_index
 from .datasets.native import LeftOutWarning
 from .datasets.planetcr import PlanetCRNotFoundError
+
+
+def index(root: Path) -> str:
+    """Index a Planet-CR folder ahead of time, so that it opens at once.
+
+    Opening a data set does the same if need be. Only files that were added or changed
+    since are read.
+
+    Args:
+        root: folder that holds ``train`` and ``test``
+
+    Returns:
+        What was indexed, and where the index is kept.
+
+    Raises:
+        DatasetNotFoundError: If *root* has no patch at all.
+        OSError: If a folder cannot be read.
+    """
+    patches = open_index(root).table
+    if not patches.num_rows:
+        raise PlanetCRNotFoundError(root, 'train')
+    return f'{patches.num_rows} patches of {root} are indexed in {index_path(root)}'
+
 
 #: Problems of each split that are written out.
 MAX_PROBLEMS = 10

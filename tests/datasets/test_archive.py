@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from torchgeo_planetcr.datasets import PlanetCR
-from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS, list_patches
+from torchgeo_planetcr.datasets import PlanetCR, archive
+from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS, Listing
 
 Patch = tuple[str, int]
 
@@ -29,6 +30,12 @@ def line(aoi: str, number: int) -> str:
 def write_list(path: Path, patches: Sequence[Patch]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(''.join(f'{line(*patch)}\n' for patch in patches))
+
+
+def list_patches(root: Path, split: str) -> pd.DataFrame:
+    patches, _, errors = archive.list_patches(root, Listing(root).files())
+    assert not errors
+    return patches[patches['split'] == split]
 
 
 def names(root: Path, split: str) -> list[str]:
@@ -105,12 +112,9 @@ class TestFolders:
             if not folder.name.endswith('summer'):
                 shutil.rmtree(folder)
         with pytest.warns(UserWarning, match=r'No patch of the 2 area\(s\)') as record:
-            val = list_patches(own_root, 'val')
-        assert len(record) == 1
-        assert val['patch'].tolist() == names(own_root, 'train')
-        assert (val['split'] == 'val').all()
-        with pytest.warns(UserWarning, match='for validation'):
             dataset = PlanetCR(own_root, 'val')
+        assert len(record) == 1
+        assert dataset.index['patch'].tolist() == names(own_root, 'train')
         assert (dataset.index['split'] == 'val').all()
 
     def test_public_sample(self, sample_root: Path) -> None:
@@ -119,7 +123,8 @@ class TestFolders:
             assert names(sample_root, 'train') == ['fall_1_p_457']
             assert names(sample_root, 'test') == ['summer_33_p_1']
         with pytest.warns(UserWarning, match=r'1 area\(s\)'):
-            assert names(sample_root, 'val') == ['fall_1_p_457']
+            dataset = PlanetCR(sample_root, 'val')
+        assert dataset.index['patch'].tolist() == ['fall_1_p_457']
 
     def test_other_files(self, own_root: Path, expected: dict[str, list[str]]) -> None:
         folder = own_root / 'test' / 'S1_summer' / 'S1_summer_33'
@@ -158,7 +163,7 @@ class TestLists:
     def test_precedence(self, own_root: Path) -> None:
         write_list(own_root / 'one_train_sample.csv', [('fall_5', 1)])
         with pytest.warns(UserWarning, match='12 more in .* remove the list'):
-            assert names(own_root, 'train') == ['fall_5_p_1']
+            assert PlanetCR(own_root).index['patch'].tolist() == ['fall_5_p_1']
         write_list(own_root / 'train.csv', [('fall_6', 1)])
         assert names(own_root, 'train') == ['fall_6_p_1']
         write_list(own_root / 'csv' / 'train.csv', [('fall_7', 1)])
@@ -174,7 +179,7 @@ class TestLists:
         assert patches['aoi'].tolist() == ['winter_34']
         assert patches['season'].tolist() == ['winter']
         for modality, path in zip(LIST_COLUMNS, line('winter_34', 2).split(',')):
-            assert Path(patches[modality].iloc[0]) == own_root / 'test' / path
+            assert patches[modality].iloc[0] == f'test/{path}'
 
     def test_val_lies_in_train(self, own_root: Path) -> None:
         everything = sorted(names(own_root, 'train') + names(own_root, 'val'))
@@ -182,9 +187,10 @@ class TestLists:
         patches = list_patches(own_root, 'val')
         assert patches['patch'].tolist() == ['summer_3_p_2', 'fall_5_p_1']
         assert (patches['split'] == 'val').all()
-        assert all(Path(path).is_file() for path in patches['cloudy'])
-        assert patches['cloudy'].str.startswith(str(own_root / 'train')).all()
-        assert len(PlanetCR(own_root, 'val')) == 2
+        paths = PlanetCR(own_root, 'val').index['cloudy']
+        assert all(Path(path).is_file() for path in paths)
+        assert paths.tolist() == [str(own_root / path) for path in patches['cloudy']]
+        assert paths.str.startswith(str(own_root / 'train')).all()
         train = names(own_root, 'train')
         assert not set(train) & set(patches['patch'])
         assert sorted(train + patches['patch'].tolist()) == everything
@@ -215,7 +221,7 @@ class TestLists:
     def test_not_text(self, own_root: Path) -> None:
         (own_root / 'test.csv').write_bytes(b'\x00\xff\xfe\x80' * 100)
         with pytest.raises(ValueError, match=r'test\.csv'):
-            list_patches(own_root, 'test')
+            PlanetCR(own_root, 'test')
 
     @pytest.mark.parametrize('lines', ['\n', '', '\n\n'])
     def test_empty(self, own_root: Path, lines: str) -> None:

@@ -609,9 +609,11 @@ class TestFilter:
             dataset.filter(**arguments)
 
     def test_cloud_cover_without_masks(self, root: Path) -> None:
-        dataset = PlanetCR(root, modalities=['cloudy'])
-        with pytest.raises(ValueError, match='cloud_mask'):
-            dataset.filter(cloud_cover=(0, 1))
+        """The index knows the share of cloud."""
+        expected = PlanetCR(root).filter(cloud_cover=(0.1, 1))
+        dataset = PlanetCR(root, modalities=['cloudy']).filter(cloud_cover=(0.1, 1))
+        assert dataset.index['patch'].tolist() == expected.index['patch'].tolist()
+        assert 0 < len(dataset) < len(PlanetCR(root))
 
 
 class Exploit:

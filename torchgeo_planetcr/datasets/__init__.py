@@ -3,16 +3,16 @@
 
 """TorchGeo-PlanetCR datasets."""
 
-from .download import download_sample
-from .native import NativeIntersectionDataset, NativeRasterDataset, NativeSlice
-from .planetcr import (
-    PlanetCR,
+from .components import (
     PlanetCRClear,
     PlanetCRCloudMask,
     PlanetCRCloudy,
     PlanetCRSentinel1,
     PlanetCRWorldCover,
 )
+from .download import download_sample
+from .native import NativeIntersectionDataset, NativeRasterDataset, NativeSlice
+from .planetcr import PlanetCR
 
 __all__ = (
     'NativeIntersectionDataset',

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .native import Grid
+from .grid import Grid
 
 
 def enlarge(
@@ -44,13 +44,17 @@ def enlarge(
 
     top, left = above[0], before[0]
     array = read_window(top, left, below[-1] + 1 - top, after[-1] + 1 - left)
-    upper = array.take(above - top, axis=1)
+    # Columns first: what is left to do is then to copy and add up whole rows.
+    columns = array.take(before - left, axis=2)
     if not bilinear:
-        return upper.take(before - left, axis=2)
-    lower = array.take(below - top, axis=1)
-    rows = upper + (lower - upper) * row_weights[:, np.newaxis]
-    first = rows.take(before - left, axis=2)
-    return first + (rows.take(after - left, axis=2) - first) * col_weights
+        return columns.take(above - top, axis=1)
+    columns = columns + (array.take(after - left, axis=2) - columns) * col_weights
+    upper = columns.take(above - top, axis=1)
+    result = columns.take(below - top, axis=1)
+    result -= upper
+    result *= row_weights[:, np.newaxis]
+    result += upper
+    return result
 
 
 def _neighbours(

@@ -4,18 +4,23 @@
 """Layout of the Planet-CR archive: files, names, lists and splits."""
 
 import csv
+import functools
+import hashlib
 import math
 import os
 import re
-import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 from torchgeo.datasets.utils import Path
 
-from .native import find_in_folder
+from .header import Stamp
 
 SPLITS = ('train', 'val', 'test')
 SEASONS = ('spring', 'summer', 'fall', 'winter')
@@ -29,11 +34,17 @@ KINDS = {
     'cloud_mask': 'cloudmask',
 }
 
+#: Modalities whose grid the patches have, the first that is there.
+GRID_ORDER = ('cloudy', 'clear', 'cloud_mask', 'sentinel1', 'worldcover')
+
 #: Modalities in the order of the columns of the authors' lists.
 LIST_COLUMNS = ('clear', 'cloudy', 'sentinel1', 'worldcover', 'cloud_mask')
 
 #: Share of the areas of the train folder that ``val`` takes where no list says.
 VALIDATION_SHARE = 0.1
+
+#: Threads that list folders: on a network disk they wait more than they work.
+THREADS = 4
 
 _COLUMNS = ('split', 'season', 'aoi', 'patch')
 _FILENAME = re.compile(
@@ -42,8 +53,103 @@ _FILENAME = re.compile(
 )
 
 
-def list_patches(root: Path, split: str) -> pd.DataFrame:
-    """List the patches of a split.
+class Listing:
+    """All files in the folders of the splits, and the lists of the authors."""
+
+    def __init__(self, root: Path) -> None:
+        """Initialize a new Listing instance.
+
+        Args:
+            root: folder of the archive.
+
+        Raises:
+            OSError: If a folder cannot be read.
+        """
+        self.root = root
+        #: Paths below the root, sizes and times of modification of the files of a folder.
+        self.folders: list[tuple[list[str], list[int], list[int]]] = []
+        parts = []
+        for split in ('train', 'test'):
+            folder = os.path.join(os.path.abspath(root), split)
+            entries = _list_folder(folder, recursive=False)
+            self._add(entries)
+            parts += [e.path for e in entries if e.type == FileType.Directory]
+        # The operating system lists several at the same time, outside of Python.
+        with ThreadPoolExecutor(THREADS) as executor:
+            for entries in executor.map(_list_folder, parts):
+                self._add(entries)
+
+    def _add(self, entries: list[FileInfo]) -> None:
+        """Add the files among the entries of a folder."""
+        skip = len(os.path.join(os.path.abspath(self.root), ''))
+        # Only files have a size, and what is called like a file should be one.
+        files = [
+            entry
+            for entry in entries
+            if entry.size is not None or _FILENAME.fullmatch(entry.base_name)
+        ]
+        sizes = [-1 if entry.size is None else entry.size for entry in files]
+        mtimes = [
+            entry.mtime_ns if size >= 0 else -1 for entry, size in zip(files, sizes)
+        ]
+        self.folders.append(([entry.path[skip:] for entry in files], sizes, mtimes))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Text that changes when a file or list is added, removed or changed."""
+        digest = hashlib.blake2b(digest_size=16)
+        for paths, sizes, mtimes_ns in self.folders:
+            digest.update('\0'.join(paths).encode())
+            digest.update(np.array([sizes, mtimes_ns], dtype=np.int64).tobytes())
+        for split in SPLITS:
+            if path := _find_list(self.root, split):
+                stat = os.stat(path)
+                listed = (
+                    os.path.relpath(path, self.root),
+                    stat.st_size,
+                    stat.st_mtime_ns,
+                )
+                digest.update(repr(listed).encode())
+        return digest.hexdigest()
+
+    def files(self) -> dict[str, Stamp]:
+        """Files of the data set, by their paths below the root.
+
+        Returns:
+            The stamp of each file that is called like one of the archive.
+        """
+        return {
+            path: Stamp(size, mtime_ns)
+            for paths, sizes, mtimes_ns in self.folders
+            for path, size, mtime_ns in zip(paths, sizes, mtimes_ns)
+            if _FILENAME.fullmatch(path.rpartition('/')[2]) and '/.' not in path
+        }
+
+
+def _list_folder(folder: str, recursive: bool = True) -> list[FileInfo]:
+    """List what is in a folder, which need not exist."""
+    if not os.path.isdir(folder):
+        return []
+    return LocalFileSystem().get_file_info(FileSelector(folder, recursive=recursive))
+
+
+class Patches(NamedTuple):
+    """Patches of all splits.
+
+    *frame* has a row for each patch: ``split``, None if a list leaves it out, ``season``,
+    ``aoi``, ``patch``, and for each modality the path below the root, None where there is
+    none; by split, area and number.
+    """
+
+    frame: pd.DataFrame
+    #: What users of some splits should know.
+    notes: dict[str, str]
+    #: Why some splits cannot be used.
+    errors: dict[str, str]
+
+
+def list_patches(root: Path, files: Collection[str]) -> Patches:
+    """List the patches of all splits.
 
     The authors' lists are used where *root* has them (``csv/{split}.csv``,
     ``{split}.csv`` or ``one_{split}_sample.csv``), else the folders ``train`` and
@@ -52,79 +158,71 @@ def list_patches(root: Path, split: str) -> pd.DataFrame:
 
     Args:
         root: folder of the archive.
-        split: one of ``'train'``, ``'val'`` and ``'test'``.
+        files: files in the folders, by their paths below *root*.
 
     Returns:
-        One row for each patch, in the order of areas and numbers: ``split``, ``season``,
-        ``aoi``, ``patch``, and for each modality its path, None where there is none.
-
-    Raises:
-        ValueError: If *split* is unknown, or a list is malformed.
+        The patches; none of a split whose list is malformed.
     """
-    if split not in SPLITS:
-        raise ValueError(f'split={split!r} is not one of {SPLITS}')
-    if split == 'test':
-        return _read_split(root, 'test')
-    train = _read_split(root, 'train')
-    if _find_list(root, 'val'):
-        val = _read_split(root, 'val')
-    else:
-        val = train[train['aoi'].isin(_validation_areas(train['aoi']))]
-    if split == 'train':
-        return train[~train['patch'].isin(val['patch'])]
-    if val.empty and not train.empty:
-        warnings.warn(
-            f'No patch of the {train["aoi"].nunique()} area(s) in {root} is for '
-            "validation: split='val' has the patches of split='train'. Do not report its "
-            'figures.',
-            UserWarning,
-        )
-        val = train
-    return val.assign(split='val')
-
-
-def _read_split(root: Path, split: str) -> pd.DataFrame:
-    """Patches that a list names or, without one, those in the folder of the split."""
-    folder = os.path.join(root, 'test' if split == 'test' else 'train')
-    if listed := _find_list(root, split):
-        patches = _to_frame(_read_list(listed, folder), split)
-        # The lists of the public sample outlive an archive that is unpacked over it.
-        if listed.endswith('_sample.csv'):
-            surplus = len(_to_frame(_scan(folder), split)) - len(patches)
-            if surplus > 0:
-                warnings.warn(
-                    f'{listed} names {len(patches)} patch(es), and {surplus} more in '
-                    f'{folder} are not used: remove the list to use all.',
-                    UserWarning,
+    notes: dict[str, str] = {}
+    errors: dict[str, str] = {}
+    folders = {}
+    for folder in ('train', 'test'):
+        found = sorted(path for path in files if path.startswith(f'{folder}/'))
+        folders[folder] = _to_frame(found)
+    splits = {}
+    for split, folder in (('train', 'train'), ('val', 'train'), ('test', 'test')):
+        if listed := _find_list(root, split):
+            try:
+                splits[split] = _to_frame(_read_list(listed, folder))
+            except ValueError as error:
+                # Neither train nor val is known without the list of the other.
+                for name in (split,) if split == 'test' else ('train', 'val'):
+                    errors[name] = str(error)
+                splits[split] = _to_frame(())
+                continue
+            # The lists of the public sample outlive an archive unpacked over it.
+            surplus = len(folders[folder]) - len(splits[split])
+            if listed.endswith('_sample.csv') and surplus > 0:
+                name = os.path.relpath(listed, root)
+                notes[split] = (
+                    f'{name} names {len(splits[split])} patch(es), and {surplus} more in '
+                    f'{folder} are not used: remove the list to use all.'
                 )
-        return patches
-    return _to_frame(_scan(folder), split)
+    train = splits.get('train', folders['train'])
+    if 'val' not in splits:
+        splits['val'] = train[train['aoi'].isin(_validation_areas(train['aoi']))]
+    splits['train'] = train[~train['patch'].isin(splits['val']['patch'])]
+    splits.setdefault('test', folders['test'])
+
+    used = {'train': [*splits['train']['patch'], *splits['val']['patch']]}
+    used['test'] = splits['test']['patch']
+    unused = [
+        frame[~frame['patch'].isin(used[name])] for name, frame in folders.items()
+    ]
+    parts = [splits[split].assign(split=split) for split in SPLITS]
+    return Patches(pd.concat([*parts, *unused], ignore_index=True), notes, errors)
 
 
-def _scan(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield modality and file for each file in a folder."""
-    for modality, kind in KINDS.items():
-        for filepath in find_in_folder(folder, f'{kind}_*_p_*'):
-            yield modality, filepath
-
-
-def _to_frame(files: Iterable[tuple[str, str]], split: str) -> pd.DataFrame:
+def _to_frame(files: Iterable[str]) -> pd.DataFrame:
     """One row for each patch, in the order of areas and numbers."""
+    modalities = {kind: modality for modality, kind in KINDS.items()}
     patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
-    for modality, filepath in files:
-        match = _FILENAME.fullmatch(os.path.basename(filepath))
-        if match and match['kind'] == KINDS[modality]:
-            season, area, number = match['season'], match['area'], match['number']
-            aoi = f'{season}_{area}'
-            row = {
-                'split': split,
-                'season': season,
-                'aoi': aoi,
-                'patch': f'{aoi}_p_{number}',
-                **dict.fromkeys(KINDS),
-            }
+    for filepath in files:
+        match = _FILENAME.fullmatch(filepath.rpartition('/')[2])
+        if match:
+            kind, season, area, number, _ = match.groups()
             key = (SEASONS.index(season), int(area), int(number))
-            patches.setdefault(key, row)[modality] = filepath
+            row = patches.get(key)
+            if row is None:
+                aoi = f'{season}_{area}'
+                row = patches[key] = {
+                    'split': None,
+                    'season': season,
+                    'aoi': aoi,
+                    'patch': f'{aoi}_p_{number}',
+                    **dict.fromkeys(KINDS),
+                }
+            row[modalities[kind]] = filepath
     rows = [patches[key] for key in sorted(patches)]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *KINDS], dtype=object)
 
@@ -138,8 +236,8 @@ def _find_list(root: Path, split: str) -> str | None:
     return None
 
 
-def _read_list(path: str, folder: str) -> Iterator[tuple[str, str]]:
-    """Yield modality and file for each entry of a list, in which paths are relative."""
+def _read_list(path: str, folder: str) -> Iterator[str]:
+    """Yield the files of a list, whose paths are relative to the folder."""
     # A list that went through a spreadsheet starts with a byte order mark.
     with open(path, newline='', encoding='utf-8-sig') as file:
         try:
@@ -167,7 +265,7 @@ def _read_list(path: str, folder: str) -> Iterator[tuple[str, str]]:
                         f'{path}, line {number}: {name!r} is not called like a '
                         f'{modality} file, {KINDS[modality]}_<season>_<n>_p_<m>'
                     )
-                yield modality, os.path.join(folder, name)
+                yield f'{folder}/{PurePath(name).as_posix()}'
 
 
 def _validation_areas(aois: Iterable[str]) -> list[str]:

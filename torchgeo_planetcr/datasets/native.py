@@ -4,31 +4,25 @@
 """Raster data sets whose pixels keep their own coordinate reference system."""
 
 import abc
-import atexit
 import copy
 import functools
 import glob
-import math
 import os
 import re
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-import rasterio
+import pyarrow as pa
 import rasterio.warp
 import shapely
 import torch
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
+from pandas.api.types import is_string_dtype
 from pyproj import CRS
-from rasterio.errors import RasterioIOError
-from rasterio.io import DatasetReader
-from rasterio.transform import Affine, from_origin
-from rasterio.windows import Window
 from torch import Tensor
 from torchgeo.datasets import (
     DatasetNotFoundError,
@@ -37,40 +31,16 @@ from torchgeo.datasets import (
     RasterDataset,
 )
 from torchgeo.datasets.utils import GeoSlice, Path, Sample, array_to_tensor, find_files
-from tqdm import tqdm
+
+from .grid import Grid, crs_name, epsg_code, mosaic, parse_crs
+from .header import HeaderTable, RasterHeader, pack, unpack
+from .raster import FileChangedError, read_headers, read_pixels, read_raster_header
 
 #: CRS of an index whose rows have different CRSs: global, equal area, for look-up only.
 LOOKUP_CRS = 'EPSG:6933'
 
-#: (xmin, ymin, xmax, ymax)
-type Bounds = tuple[float, float, float, float]
-
-
-@functools.lru_cache(maxsize=1024)
-def crs_name(crs: CRS | str | int) -> str:
-    """Name a CRS so that equal CRSs get equal names.
-
-    Args:
-        crs: anything that :meth:`pyproj.CRS.from_user_input` takes.
-
-    Returns:
-        The authority's code (such as ``'EPSG:32646'``), or WKT where there is none.
-    """
-    crs = CRS.from_user_input(crs)
-    authority = crs.to_authority()
-    return ':'.join(authority) if authority else crs.to_wkt()
-
-
-@functools.lru_cache(maxsize=1024)
-def _crs(name: str) -> CRS:
-    """Parse the name of a CRS once."""
-    return CRS.from_user_input(name)
-
-
-@functools.lru_cache(maxsize=1024)
-def _epsg(name: str) -> int:
-    """EPSG code of a CRS, 0 where it has none."""
-    return _crs(name).to_epsg() or 0
+#: Pieces into which an edge is cut where it is converted to another CRS.
+EDGE_PIECES = 32
 
 
 class NativeSlice(tuple[slice, slice, slice]):
@@ -124,7 +94,7 @@ class NativeSlice(tuple[slice, slice, slice]):
     @property
     def crs(self) -> CRS:
         """:term:`coordinate reference system (CRS)` of x and y."""
-        return _crs(self._crs_name)
+        return parse_crs(self._crs_name)
 
     def __eq__(self, other: object) -> bool:
         """Compare coordinates, CRS and file.
@@ -162,96 +132,6 @@ class NativeSlice(tuple[slice, slice, slice]):
         return NativeSlice, (*self, self._crs_name, self.filepath)
 
 
-class Grid(NamedTuple):
-    """A north-up pixel grid.
-
-    The upper left corner is at (*xmin*, *ymax*) in units of the CRS that is called
-    *crs* (see :func:`crs_name`); pixels are *xres* wide and *yres* high.
-    """
-
-    crs: str
-    xmin: float
-    ymax: float
-    xres: float
-    yres: float
-    height: int
-    width: int
-
-    @classmethod
-    def from_bounds(cls, crs: str, bounds: Bounds, res: tuple[float, float]) -> Self:
-        """Grid that fills *bounds* with pixels of size *res*."""
-        xmin, ymin, xmax, ymax = bounds
-        xres, yres = res
-        height = round((ymax - ymin) / yres)
-        width = round((xmax - xmin) / xres)
-        return cls(crs, xmin, ymax, xres, yres, height, width)
-
-    @property
-    def res(self) -> tuple[float, float]:
-        """Pixel size as (xres, yres)."""
-        return self.xres, self.yres
-
-    @property
-    def bounds(self) -> Bounds:
-        """(xmin, ymin, xmax, ymax)."""
-        ymin = self.ymax - self.height * self.yres
-        return self.xmin, ymin, self.xmin + self.width * self.xres, self.ymax
-
-    @property
-    def transform(self) -> Affine:
-        """Affine transform from (column, row) to (x, y)."""
-        return from_origin(self.xmin, self.ymax, self.xres, self.yres)
-
-    def same_lattice(self, other: 'Grid') -> bool:
-        """Whether *other* has the same CRS and pixel size."""
-        return (
-            self.crs == other.crs
-            and math.isclose(self.xres, other.xres)
-            and math.isclose(self.yres, other.yres)
-        )
-
-    def offset(self, other: 'Grid') -> tuple[int, int]:
-        """Row and column, rounded, of the first pixel of *other* in this grid."""
-        row = round((self.ymax - other.ymax) / self.yres)
-        col = round((other.xmin - self.xmin) / self.xres)
-        return row, col
-
-    def window(self, row: int, col: int, height: int, width: int) -> 'Grid':
-        """Part of this grid, or of its continuation beyond the edges."""
-        return self._replace(
-            xmin=self.xmin + col * self.xres,
-            ymax=self.ymax - row * self.yres,
-            height=height,
-            width=width,
-        )
-
-    def snap(self, bounds: Bounds) -> 'Grid':
-        """Window of this grid, or of its continuation, that is nearest to *bounds*."""
-        other = Grid.from_bounds(self.crs, bounds, self.res)
-        return self.window(*self.offset(other), other.height, other.width)
-
-    def inside(self, bounds: Bounds) -> tuple[slice, slice]:
-        """Rows and columns whose pixel centres lie inside *bounds*."""
-        xmin, ymin, xmax, ymax = bounds
-        return (
-            _between(self.ymax - ymax, self.ymax - ymin, self.yres, self.height),
-            _between(xmin - self.xmin, xmax - self.xmin, self.xres, self.width),
-        )
-
-
-def _between(start: float, stop: float, res: float, size: int) -> slice:
-    """Pixels of *size* whose centres lie between two distances from the first edge."""
-    first = max(math.ceil(start / res - 0.5), 0)
-    return slice(first, max(min(math.ceil(stop / res - 0.5), size), first))
-
-
-class RasterHeader(NamedTuple):
-    """What the index keeps of a file."""
-
-    grid: Grid
-    nodata: float | None
-
-
 def find_in_folder(folder: Path, pattern: str) -> list[str]:
     """Find files in a folder and its folders.
 
@@ -268,132 +148,15 @@ def find_in_folder(folder: Path, pattern: str) -> list[str]:
     return find_files(folder, pattern)
 
 
-def read_headers(
-    filepaths: Sequence[str], read_header: Callable[[str], RasterHeader]
-) -> tuple[dict[str, RasterHeader], dict[str, str]]:
-    """Read the headers of many files.
-
-    Args:
-        filepaths: files to read.
-        read_header: function that reads one of them.
-
-    Returns:
-        The header of each readable file, and the reason for each unreadable one.
-    """
-    headers: dict[str, RasterHeader] = {}
-    problems: dict[str, str] = {}
-    for filepath in tqdm(filepaths, desc='Reading headers', unit='file', delay=1):
-        try:
-            headers[filepath] = read_header(filepath)
-        except (OSError, ValueError) as error:
-            problems[filepath] = str(error)
-    return headers, problems
-
-
-def read_raster_header(
-    filepath: str, count: int = 0, driver: str | None = None
-) -> RasterHeader:
-    """Read the header of a raster file and see that all of it is there.
-
-    Args:
-        filepath: any file that GDAL reads.
-        count: number of bands that the file must have at least.
-        driver: the one GDAL driver that may read it.
-
-    Returns:
-        The header.
-
-    Raises:
-        OSError: If the file cannot be read or has been cut short.
-        ValueError: If the file has no georeference, is not north-up, or lacks bands.
-    """
-    with warnings.catch_warnings():
-        # It is an error below, and the warning does not name the file.
-        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
-        try:
-            src = rasterio.open(filepath, driver=driver)
-        except RasterioIOError as error:
-            raise OSError(f'{filepath} is not a readable raster: {error}') from error
-    with src:
-        transform = src.transform
-        if src.crs is None or transform.is_identity:
-            raise ValueError(
-                f'{filepath} has no georeference: write its CRS and transform into it, '
-                'for example with `gdal_edit`'
-            )
-        if not (src.crs.is_geographic or src.crs.is_projected):
-            raise ValueError(
-                f'{filepath} has a CRS without a place on Earth: write another into it'
-            )
-        if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-            raise ValueError(f'{filepath} is not north-up: use `gdalwarp` on it first')
-        if src.count < count:
-            raise ValueError(f'{filepath} has {src.count} bands instead of {count}')
-        height, width = src.block_shapes[-1]
-        last = f'{(src.width - 1) // width}_{(src.height - 1) // height}'
-        start = src.get_tag_item(f'BLOCK_OFFSET_{last}', 'TIFF', bidx=src.count)
-        size = src.get_tag_item(f'BLOCK_SIZE_{last}', 'TIFF', bidx=src.count)
-        # Sparse files have no block, other formats and remote files no such items.
-        end = int(start or 0) + int(size or 0)
-        if os.path.isfile(filepath) and os.path.getsize(filepath) < end:
-            raise OSError(f'{filepath} has been cut short: copy it again')
-        grid = Grid(
-            crs_name(src.crs.to_wkt()),
-            transform.c,
-            transform.f,
-            transform.a,
-            -transform.e,
-            src.height,
-            src.width,
-        )
-        return RasterHeader(grid, src.nodata)
-
-
-@functools.lru_cache(maxsize=128)
-def _open_version(filepath: str, driver: str | None, *version: int) -> DatasetReader:
-    """Open a raster file, or find it open."""
-    return rasterio.open(filepath, driver=driver)
-
-
-# Once the interpreter shuts down, rasterio can no longer close a file without complaint.
-atexit.register(_open_version.cache_clear)
-
-
-def open_raster(filepath: str, driver: str | None = None) -> DatasetReader:
-    """Open a raster file for reading, and keep it open for a while.
-
-    Opening a file costs ten times as much as reading a window. At most 128 files are
-    kept open; a handle is shared neither with another process or thread, which GDAL does
-    not allow, nor with a later version of the file.
-
-    Args:
-        filepath: any file that GDAL reads.
-        driver: the one GDAL driver that may read it.
-
-    Returns:
-        The open file, which the caller must not close.
-
-    Raises:
-        RasterioIOError: If the file cannot be read.
-    """
-    version = [os.getpid(), threading.get_ident()]
-    if os.path.isfile(filepath):
-        stat = os.stat(filepath)
-        version += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
-    return _open_version(filepath, driver, *version)
-
-
 def native_index(
-    columns: Mapping[str, Sequence[Any]],
-    grids: Sequence[Grid],
-    datetimes: Sequence[tuple[Any, Any]],
+    columns: Mapping[str, Any], headers: HeaderTable, datetimes: pd.IntervalIndex
 ) -> GeoDataFrame:
     """Make the index of a native data set.
 
     Args:
         columns: columns of the index, ``filepath`` among them.
-        grids: pixel grid of each row.
-        datetimes: (mint, maxt) of each row.
+        headers: headers of the files whose grids the rows have.
+        datetimes: time of each row.
 
     Returns:
         GeoDataFrame with an IntervalIndex named ``datetime``, *columns*, ``native_crs``
@@ -401,14 +164,14 @@ def native_index(
         ymax) and ``geometry``: in the native CRS if all rows share it, else in
         EPSG:6933.
     """
+    res = zip(headers.numbers('xres').tolist(), headers.numbers('yres').tolist())
     data = {
         **columns,
-        'native_crs': [grid.crs for grid in grids],
-        'native_res': [grid.res for grid in grids],
-        'native_bounds': [grid.bounds for grid in grids],
+        'native_crs': headers.objects('crs'),
+        'native_res': list(res),
+        'native_bounds': list(map(tuple, headers.bounds().tolist())),
     }
-    index = pd.IntervalIndex.from_tuples(datetimes, closed='both', name='datetime')
-    frame = pd.DataFrame(data, index=index)
+    frame = pd.DataFrame(data, index=datetimes.rename('datetime'))
     return GeoDataFrame(frame, geometry=_footprints(frame).array)
 
 
@@ -430,7 +193,7 @@ def _footprints(index: pd.DataFrame) -> GeoSeries:
     boxes = to_boxes(np.array(index['native_bounds'].tolist()).reshape(-1, 4))
     names = index['native_crs'].to_numpy(dtype=object)
     crs = names[0] if len(set(names)) == 1 else LOOKUP_CRS
-    return GeoSeries(reproject(boxes, names, crs), crs=_crs(crs))
+    return GeoSeries(reproject(boxes, names, crs), crs=parse_crs(crs))
 
 
 def reproject(
@@ -451,10 +214,11 @@ def reproject(
     result = polygons.copy()
     sources = np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape)
     targets = np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape)
-    for source, target in set(zip(sources, targets)):
-        rows = (sources == source) & (targets == target)
-        series = GeoSeries(polygons[rows], crs=_crs(source))
-        result[rows] = series.to_crs(_crs(target)).to_numpy()
+    pairs = pd.DataFrame({'source': sources, 'target': targets})
+    for (source, target), part in pairs.groupby(['source', 'target']):
+        rows = part.index
+        series = GeoSeries(polygons[rows], crs=parse_crs(source))
+        result[rows] = series.to_crs(parse_crs(target)).to_numpy()
     return result
 
 
@@ -479,48 +243,6 @@ def kept_parts(index: GeoDataFrame) -> tuple[NDArray[np.object_], NDArray[np.boo
     return np.where(whole, boxes, kept), whole
 
 
-def mosaic(
-    grid: Grid,
-    parts: Iterable[tuple[Bounds, Callable[[Grid], NDArray[Any]]]],
-    fill: float,
-    nodata: float | None = None,
-) -> NDArray[Any]:
-    """Put rasters together on one grid, the first on top.
-
-    Args:
-        grid: grid of the result.
-        parts: footprint of each raster, and a function that reads it, as (C, H, W), on
-            a window of *grid* inside this footprint.
-        fill: value of pixels that no raster covers.
-        nodata: value of pixels through which the rasters below show, if any.
-
-    Returns:
-        Array of shape (C, H, W).
-    """
-    parts = list(parts)
-    result: NDArray[Any] | None = None
-    covered = np.zeros((grid.height, grid.width), dtype=bool)
-    for bounds, read in parts:
-        rows, cols = grid.inside(bounds)
-        height, width = rows.stop - rows.start, cols.stop - cols.start
-        if height <= 0 or width <= 0:
-            continue
-        part = read(grid.window(rows.start, cols.start, height, width))
-        if len(parts) == 1 and part.shape[1:] == covered.shape:
-            return part
-        if result is None:
-            shape = (len(part), *covered.shape)
-            result = np.full(shape, fill, dtype=part.dtype)
-        np.copyto(result[:, rows, cols], part, where=~covered[rows, cols])
-        if nodata is None:
-            covered[rows, cols] = True
-        else:
-            is_data = ~np.isnan(part) if math.isnan(nodata) else part != nodata
-            covered[rows, cols] |= is_data.any(axis=0)
-    assert result is not None
-    return result
-
-
 class NativeGeoDataset(GeoDataset, abc.ABC):
     """Abstract base class of data sets that keep the CRS of each row of their index.
 
@@ -535,6 +257,9 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
     #: Resolution to resample pixels to, None for that of the files.
     resampled_to: tuple[float, float] | None = None
 
+    #: Name of the CRS to warp pixels to, None for those of the files.
+    warped_to: str | None = None
+
     @property
     def index(self) -> GeoDataFrame:
         """Index of the data set, see :func:`native_index`."""
@@ -548,15 +273,64 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             index['geometry'] = index.pop('cell')
             index = index.set_geometry('geometry', crs=self._index.crs)
         self._index = index
-        names = index['native_crs'].unique()
-        self._native_crs = str(names[0]) if len(names) == 1 else None
-        self._views: dict[str, Self] = {}
-        self._columns: dict[str, NDArray[Any]] = {}
-        self._rows: dict[str, int] = {}
+        self._forget()
+
+    #: What is made of the index at need.
+    _made: ClassVar[tuple[str, ...]] = ('_native_crs', '_views', '_columns', '_rows')
+
+    def _forget(self) -> None:
+        """Forget what was made of another index."""
+        for name in self._made:
+            self.__dict__.pop(name, None)
+
+    def __copy__(self) -> Self:
+        """Copy without what is made again at need."""
+        other = object.__new__(type(self))
+        other.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in self._made}
+        )
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made again at need."""
-        return {**self.__dict__, '_views': {}, '_columns': {}, '_rows': {}}
+        """Leave out what is made again at need, and compress texts, most of all paths."""
+        state = {k: v for k, v in self.__dict__.items() if k not in self._made}
+        if '_index' in state:
+            index = state.pop('_index')
+            texts = [name for name in index if is_string_dtype(index[name])]
+            table = pa.table({name: index[name].to_numpy() for name in texts})
+            rest = index.drop(columns=texts)
+            state['_parts_of_index'] = list(index.columns), rest, pack(table)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Put the index together again."""
+        if '_parts_of_index' in state:
+            names, rest, texts = state.pop('_parts_of_index')
+            columns = unpack(texts).to_pandas()
+            columns.index = rest.index
+            state['_index'] = rest.assign(**columns)[names]
+        self.__dict__.update(state)
+
+    @functools.cached_property
+    def _native_crs(self) -> str | None:
+        """CRS of all samples, None if they have several."""
+        names = self.index['native_crs'].unique()
+        return self.warped_to or (str(names[0]) if len(names) == 1 else None)
+
+    @functools.cached_property
+    def _views(self) -> dict[str, Self]:
+        """Single-CRS views that were queried."""
+        return {}
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """Columns of the index that were needed."""
+        return {}
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        """Row of each file."""
+        return {path: row for row, path in enumerate(self.index['filepath'])}
 
     @property
     def crs(self) -> CRS:
@@ -639,7 +413,7 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         if self._native_crs is None and index['native_crs'].nunique() == 1:
             geometry, _ = kept_parts(index)
             index = index.set_geometry(
-                GeoSeries(geometry, crs=_crs(index['native_crs'].iloc[0])).array
+                GeoSeries(geometry, crs=parse_crs(index['native_crs'].iloc[0])).array
             )
         view.index = index
         return view
@@ -719,40 +493,45 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         """Read a sample, see :meth:`__getitem__`."""
         if not len(self):
             raise IndexError(f'index: {index} not found: the dataset is empty')
-        filepath = None
+        name, filepath = '', None
         if isinstance(index, NativeSlice):
-            name = index._crs_name
-            if self._native_crs is None:
+            name, filepath = index._crs_name, index.filepath
+            if self._native_crs not in (None, name):
+                raise IndexError(
+                    f'{index} not found in a data set in {self._native_crs}'
+                )
+            if self._native_crs is None and filepath is None:
                 if name not in self._views:
                     try:
                         self._views[name] = self.in_crs(name)
                     except ValueError as error:
                         raise IndexError(f'{index} not found: {error}') from None
                 return self._views[name]._read(index)
-            if name != self._native_crs:
-                raise IndexError(
-                    f'{index} not found in a data set in {self._native_crs}'
-                )
-            filepath = index.filepath
-        self._require_one_crs('A plain slice')
 
-        x, y, t = self._complete(index)
+        if filepath is None:
+            self._require_one_crs('A plain slice')
+            x, y, t = self._complete(index)
+            found = self._find_rows(x, y, t)
+        else:
+            found = self._find_file(filepath, name)
+            x, y, t = self._complete(index, *found)
         if not (x.start < x.stop and y.start < y.stop):
             raise ValueError(f'{index} is empty: write [xmin:xmax, ymin:ymax]')
         grid = None
         rows = []
-        for row in self._find_rows(x, y, t, filepath):
+        for row in found:
             source = self._grid(row)
             if grid is None:
                 xres, yres = self.resampled_to or source.res
                 res = (x.step or xres, y.step or yres)
                 window = (x.start, y.start, x.stop, y.stop)
-                grid = Grid.from_bounds(source.crs, window, res)
+                grid = Grid.from_bounds(self.warped_to or source.crs, window, res)
                 # What is resampled can be had anywhere, the pixels of a file cannot.
                 if source.same_lattice(grid):
                     grid = source.snap(window)
             # A row may meet the window with less than half a pixel.
-            if all(part.start < part.stop for part in grid.inside(source.bounds)):
+            inside = grid.inside(source.bounds_in(grid.crs))
+            if all(part.start < part.stop for part in inside):
                 rows.append(row)
         if grid is None or not rows:
             raise IndexError(
@@ -760,17 +539,16 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
             )
 
         xmin, ymin, xmax, ymax = grid.bounds
-        times = (t.start.timestamp(), t.stop.timestamp(), t.step or 1)
+        times = t.start.timestamp(), t.stop.timestamp(), t.step or 1
+        bounds = [xmin, xmax, grid.xres, ymin, ymax, grid.yres, *times]
         sample = self._load(rows, grid)
-        sample['crs'] = torch.tensor(_epsg(grid.crs))
-        sample['bounds'] = torch.tensor(
-            [xmin, xmax, grid.xres, ymin, ymax, grid.yres, *times], dtype=torch.float64
-        )
+        sample['crs'] = torch.tensor(epsg_code(grid.crs))
+        sample['bounds'] = torch.tensor(bounds, dtype=torch.float64)
         sample['transform'] = torch.tensor(tuple(grid.transform), dtype=torch.float64)
         return sample
 
-    def _complete(self, index: GeoSlice) -> tuple[slice, slice, slice]:
-        """Complete a partial query with the bounds of the data set."""
+    def _complete(self, index: GeoSlice, *rows: int) -> tuple[slice, slice, slice]:
+        """Complete a partial query with the bounds of a row, or of the data set."""
         given = (index,) if isinstance(index, slice) else tuple(index)
         x, y, t = (*given, slice(None), slice(None), slice(None))[:3]
         if any(s.start is None or s.stop is None for s in (x, y, t)):
@@ -780,35 +558,34 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
                     whole.stop if part.stop is None else part.stop,
                     part.step,
                 )
-                for part, whole in zip((x, y, t), self.bounds)
+                for part, whole in zip((x, y, t), self._bounds(*rows))
             )
         return x, y, t
 
-    def _find_rows(
-        self, x: slice, y: slice, t: slice, filepath: str | None
-    ) -> NDArray[np.intp]:
+    def _bounds(self, *rows: int) -> tuple[slice, slice, slice]:
+        """Bounds of a row in the CRS of its samples, or of the data set."""
+        if not rows:
+            return self.bounds
+        (row,) = rows
+        grid, time = self._grid(row), self.index.index[row]
+        xmin, ymin, xmax, ymax = grid.bounds_in(self.warped_to or grid.crs)
+        return slice(xmin, xmax), slice(ymin, ymax), slice(time.left, time.right)
+
+    def _find_file(self, filepath: str, crs: str) -> list[int]:
+        """Row of a file, if its samples have this CRS."""
+        row = self._rows.get(filepath)
+        if row is None or crs != (self.warped_to or self._column('native_crs')[row]):
+            return []
+        return [row]
+
+    def _find_rows(self, x: slice, y: slice, t: slice) -> NDArray[np.intp]:
         """Rows that meet a complete query, in the order of the index."""
-        if filepath is not None:
-            row = self._row_of().get(filepath)
-            if row is None:
-                return np.empty(0, dtype=np.intp)
-            xmin, ymin, xmax, ymax = self._column('native_bounds')[row]
-            meets = (
-                x.start < xmax and x.stop > xmin and y.start < ymax and y.stop > ymin
-            )
-            return np.array([row] if meets else [], dtype=np.intp)
         # Rows that only touch the window would add slivers without a pixel.
         dx, dy = (1e-3 * res for res in self.res)
         box = shapely.box(x.start + dx, y.start + dy, x.stop - dx, y.stop - dy)
         rows = np.sort(self.index.sindex.query(box, predicate='intersects'))
         times = self.index.index[rows]
         return rows[times.overlaps(pd.Interval(t.start, t.stop))][:: t.step]
-
-    def _row_of(self) -> dict[str, int]:
-        """Row of each file."""
-        if not self._rows:
-            self._rows = {path: row for row, path in enumerate(self.index['filepath'])}
-        return self._rows
 
     def _column(self, name: str) -> NDArray[Any]:
         """Column of the index; a look-up in pandas would cost as much as reading."""
@@ -839,8 +616,8 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
 
     Unlike :class:`~torchgeo.datasets.RasterDataset`, no pixel is reprojected: its files
     keep their CRS, a window is read from the grid of the file, and a sample says in
-    ``crs``, ``bounds`` and ``transform`` where that is. Only if the resolution is set,
-    as ``&`` does for its second data set, are pixels resampled, within their CRS.
+    ``crs``, ``bounds`` and ``transform`` where that is. Only if the resolution or the
+    CRS is set, as ``&`` does for its second data set, are pixels resampled.
 
     Subclasses may set :attr:`driver` and these class attributes of
     :class:`~torchgeo.datasets.RasterDataset`: ``filename_glob``, ``filename_regex``,
@@ -858,7 +635,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         bands: Sequence[str] | None = None,
         transforms: Callable[[Sample], Sample] | None = None,
         strict: bool = False,
-        headers: Mapping[str, RasterHeader] | None = None,
+        headers: HeaderTable | None = None,
     ) -> None:
         """Initialize a new NativeRasterDataset instance.
 
@@ -886,17 +663,49 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         self.band_indexes = [self.all_bands.index(band) + 1 for band in self.bands]
 
         if headers is None:
-            headers, problems = read_headers(self.files, self.read_header)
+            found, problems = read_headers(self.files, self.read_header)
             if problems:
                 report_problems('file', problems, strict)
-        if not headers:
+            headers = HeaderTable.from_headers(found.values())
+        if not len(headers):
             raise DatasetNotFoundError(self)
+        #: What is known of the files, in the order of the index at the start.
+        self.headers = headers
         if self.nodata is None:
-            self.nodata = next(iter(headers.values())).nodata
-        self.index = native_index(
-            {'filepath': list(headers)},
-            [header.grid for header in headers.values()],
-            [self._filepath_to_timestamp(filepath) for filepath in headers],
+            self.nodata = headers[0].nodata
+
+    @functools.cached_property
+    def _index(self) -> GeoDataFrame:
+        """Index of the data set, made when it is first used."""
+        filepaths = self.headers.table['filepath'].to_pandas()
+        times = [self._filepath_to_timestamp(filepath) for filepath in filepaths]
+        index = pd.IntervalIndex.from_tuples(times, closed='both')
+        return native_index({'filepath': filepaths.array}, self.headers, index)
+
+    @property
+    def crs(self) -> CRS:
+        """:term:`coordinate reference system (CRS)` of the index.
+
+        Pixels of files in another CRS than the one set are warped to it: those of
+        Sentinel-1, say, to the CRS of a PlanetScope scene, which ``scenes & sentinel1``
+        does.
+        """
+        return super().crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        name = crs_name(new_crs)
+        if name == self._native_crs:
+            return
+        print(f'Converting {type(self).__name__} CRS from {self.crs} to {new_crs}')
+        parts, _ = kept_parts(self.index)
+        # The straight edge of a scene is a bow in another CRS.
+        lengths = np.sqrt(shapely.area(parts)) / EDGE_PIECES
+        parts = shapely.segmentize(parts, lengths)
+        parts = reproject(parts, self._column('native_crs'), name)
+        self.warped_to = name
+        self.index = self.index.set_geometry(
+            GeoSeries(parts, crs=parse_crs(name)).array
         )
 
     @property
@@ -945,12 +754,12 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         return read_raster_header(filepath, len(cls.all_bands), cls.driver)
 
     def read_window(
-        self, filepath: str, row: int, col: int, height: int, width: int
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
     ) -> NDArray[Any]:
         """Read a window inside a file.
 
         Args:
-            filepath: file to read.
+            header: header of the file.
             row: first row.
             col: first column.
             height: number of rows.
@@ -960,20 +769,29 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             Array of shape (C, height, width), in the type of the file.
 
         Raises:
-            OSError: If the file cannot be read.
+            OSError: If the file cannot be read, or has changed to one on another grid.
         """
+        window = row, col, height, width
         try:
-            window = Window(col, row, width, height)
-            src = open_raster(filepath, self.driver)
-            return src.read(self.band_indexes or None, window=window)
-        except RasterioIOError as error:
+            return self._read_window(header, *window)
+        except FileChangedError:
+            current = self.read_header(header.filepath)
+            if current.grid != header.grid:
+                raise OSError(
+                    f'{header.filepath} has changed: open the data set again'
+                ) from None
+            return self._read_window(current, *window)
+        except OSError as error:
             raise OSError(
-                f'{filepath} cannot be read, copy it again: {error}'
+                f'{header.filepath} cannot be read, copy it again: {error}'
             ) from error
 
-    def source_grid(self, filepath: str) -> Grid:
-        """Pixel grid of a file of the data set."""
-        return self._grid(self._row_of()[filepath])
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window of a file that has not changed, see :meth:`read_window`."""
+        bands, driver = self.band_indexes, self.driver
+        return read_pixels(header, row, col, height, width, bands, driver)
 
     @property
     def fill(self) -> float:
@@ -981,12 +799,12 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         return 0 if self.nodata is None else self.nodata
 
     def read_mosaic(
-        self, filepaths: Iterable[str], grid: Grid, nodata: float | None = None
+        self, headers: Iterable[RasterHeader], grid: Grid, nodata: float | None = None
     ) -> NDArray[Any]:
         """Read files on one grid, the first on top.
 
         Args:
-            filepaths: files of the data set that meet *grid*.
+            headers: headers of the files that meet *grid*.
             grid: grid of the result.
             nodata: value of pixels through which the files below show, if any.
 
@@ -994,48 +812,55 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             Array of shape (C, H, W); pixels that no file covers are :attr:`fill`.
         """
         parts = []
-        for filepath in filepaths:
-            source = self.source_grid(filepath)
-            read = functools.partial(self._read_onto, filepath, source)
-            parts.append((source.bounds, read))
+        for header in headers:
+            read = functools.partial(self._read_onto, header)
+            parts.append((header.grid.bounds_in(grid.crs), read))
         return mosaic(grid, parts, self.fill, nodata)
 
-    def _read_onto(self, filepath: str, source: Grid, target: Grid) -> NDArray[Any]:
+    def _read_onto(self, header: RasterHeader, target: Grid) -> NDArray[Any]:
         """Read the part of a file that lies under *target*."""
+        source = header.grid
         if source.same_lattice(target):
             row, col = source.offset(target)
             row = min(max(row, 0), source.height - target.height)
             col = min(max(col, 0), source.width - target.width)
-            return self.read_window(filepath, row, col, target.height, target.width)
-        margin = 2 * max(target.xres, target.yres, source.xres, source.yres)
-        xmin, ymin, xmax, ymax = target.bounds
-        rows, cols = source.inside(
-            (xmin - margin, ymin - margin, xmax + margin, ymax + margin)
-        )
+            return self.read_window(header, row, col, target.height, target.width)
+        # All source pixels that an interpolation at the edge of the target may need.
+        xmin, ymin, xmax, ymax = target.bounds_in(source.crs)
+        dx = 2 * max((xmax - xmin) / target.width, source.xres)
+        dy = 2 * max((ymax - ymin) / target.height, source.yres)
+        rows, cols = source.inside((xmin - dx, ymin - dy, xmax + dx, ymax + dy))
         height, width = rows.stop - rows.start, cols.stop - cols.start
-        array = self.read_window(filepath, rows.start, cols.start, height, width)
-        result = np.full(
-            (len(array), target.height, target.width), self.fill, array.dtype
-        )
+        array = self.read_window(header, rows.start, cols.start, height, width)
+        window = source.window(rows.start, cols.start, height, width)
+        grids: dict[str, Any] = {
+            'src_transform': window.transform,
+            'src_crs': window.crs,
+            'dst_transform': target.transform,
+            'dst_crs': target.crs,
+        }
+        shape = target.height, target.width
+        result = np.full((len(array), *shape), self.fill, array.dtype)
         rasterio.warp.reproject(
             array,
             result,
-            src_transform=source.window(
-                rows.start, cols.start, height, width
-            ).transform,
-            src_crs=source.crs,
+            **grids,
             src_nodata=self.nodata,
-            dst_transform=target.transform,
-            dst_crs=target.crs,
             dst_nodata=self.nodata,
             resampling=self.resampling,
         )
-        return result
+        if source.crs == target.crs:
+            return result
+        # A rectangle in one CRS is none in the other: corners have no source pixel.
+        covered = np.zeros(shape, dtype=np.uint8)
+        rasterio.warp.reproject(np.ones(array.shape[1:], np.uint8), covered, **grids)
+        return np.ma.MaskedArray(result, np.broadcast_to(covered == 0, result.shape))
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
         filepaths = self._column('filepath')[rows]
-        data = self.to_tensor(self.read_mosaic(filepaths, grid, self.nodata))
+        headers = [self.headers[self.headers.find(path)] for path in filepaths]
+        data = self.to_tensor(self.read_mosaic(headers, grid, self.nodata))
         return {'image': data} if self.is_image else {'mask': data.squeeze(0)}
 
     def to_tensor(self, array: NDArray[Any]) -> Tensor:
@@ -1048,7 +873,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             Tensor of the same shape, in the :attr:`dtype` of the data set.
         """
         if self.dtype == torch.float32:
-            return torch.from_numpy(array.astype(np.float32))
+            return torch.from_numpy(array.astype(np.float32, order='C'))
         return array_to_tensor(array).to(self.dtype)
 
 
@@ -1075,7 +900,8 @@ class NativeIntersectionDataset(IntersectionDataset):
 
         Args:
             dataset1: the first data set, of one CRS
-            dataset2: the second data set, which is converted to that CRS
+            dataset2: the second data set, whose copy is converted to that CRS: the
+                pixels of a :class:`NativeRasterDataset` in another are warped
             spatial_only: if True, ignore temporal dimension when computing intersection
             transforms: a function/transform that takes a sample and returns a
                 transformed version
@@ -1085,9 +911,8 @@ class NativeIntersectionDataset(IntersectionDataset):
             TypeError: if either data set is not a :class:`~torchgeo.datasets.GeoDataset`
             ValueError: if the first data set has several CRSs
         """
-        for dataset in (dataset1, dataset2):
-            if isinstance(dataset, NativeGeoDataset):
-                dataset._require_one_crs('`&`')
+        if isinstance(dataset1, NativeGeoDataset):
+            dataset1._require_one_crs('`&`')
         numbered = copy.copy(dataset1)
         numbered.index = dataset1.index.assign(row=np.arange(len(dataset1)))
         # TorchGeo converts the second data set in place, which may be in use elsewhere.

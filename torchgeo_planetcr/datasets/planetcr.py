@@ -5,40 +5,35 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from matplotlib.figure import Figure
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from shapely import MultiPolygon, Polygon
 from torchgeo.datasets import DatasetNotFoundError, RasterDataset
 from torchgeo.datasets.utils import Path, Sample
-from tqdm import tqdm
 
 from .alignment import enlarge
-from .archive import KINDS, SEASONS, list_patches
-from .native import (
-    Grid,
-    NativeGeoDataset,
-    NativeRasterDataset,
-    RasterHeader,
-    mosaic,
-    native_index,
-    open_raster,
-    read_headers,
-    read_raster_header,
-    report_problems,
+from .archive import GRID_ORDER, KINDS, SEASONS, SPLITS
+from .components import (
+    COARSE,
+    COMPONENTS,
+    Modality,
+    PlanetCRCloudy,
+    PlanetCRWorldCover,
+    check_level,
 )
+from .grid import Grid, mosaic
+from .header import HeaderTable, RasterHeader
+from .index import PATCH_COLUMNS, ROOT, ArchiveIndex, open_index
+from .native import NativeGeoDataset, NativeRasterDataset, native_index, report_problems
 from .plot import plot_sample
-
-type Modality = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
-
-#: Backscatter beyond any that is measured, in dB.
-FINITE_DECIBELS = (-100, 100)
 
 MODALITIES: tuple[Modality, ...] = (
     'cloudy',
@@ -73,242 +68,6 @@ class PlanetCRNotFoundError(DatasetNotFoundError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments, so that another process can raise it again."""
         return type(self), self._arguments
-
-
-class PlanetCRCloudy(NativeRasterDataset):
-    """Cloudy PlanetScope images of Planet-CR, or of your own.
-
-    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
-    """
-
-    filename_glob = 'planet_cloudy_*.tif'
-    all_bands = ('B', 'G', 'R', 'NIR')
-    rgb_bands = ('R', 'G', 'B')
-    nodata = 0
-    driver = 'GTiff'
-
-
-class PlanetCRClear(PlanetCRCloudy):
-    """Cloud-free PlanetScope images of Planet-CR, or of your own.
-
-    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
-    """
-
-    filename_glob = 'planet_cloudfree_*.tif'
-
-
-class PlanetCRSentinel1(NativeRasterDataset):
-    """Sentinel-1 backscatter of Planet-CR, or of your own.
-
-    VV and VH at 10 m, in dB. NaN is replaced by the mean of the file, as the authors'
-    loader does, and infinity, such as that of zero power, by -100 or 100 dB.
-    """
-
-    filename_glob = 'S1_*.tif'
-    all_bands = ('VV', 'VH')
-    driver = 'GTiff'
-
-    def read_window(
-        self, filepath: str, row: int, col: int, height: int, width: int
-    ) -> NDArray[Any]:
-        """Read a window inside a file, see :meth:`NativeRasterDataset.read_window`."""
-        array = super().read_window(filepath, row, col, height, width)
-        if np.isfinite(array).all():
-            return array
-        grid = self.source_grid(filepath)
-        whole = super().read_window(filepath, 0, 0, grid.height, grid.width)
-        if np.isnan(whole).all():
-            raise ValueError(
-                f'{filepath} holds no valid pixel: take its patch out of the folder'
-            )
-        mean = np.nanmean(whole.clip(*FINITE_DECIBELS))
-        return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
-
-
-class PlanetCRWorldCover(NativeRasterDataset):
-    """Land cover of Planet-CR (ESA WorldCover 2020), or of your own WorldCover tiles.
-
-    Class indices at 10 m, 255 for a code that is none of WorldCover's.
-    """
-
-    filename_glob = 'landcover_*.tif'
-    is_image = False
-    nodata = 255
-    driver = 'GTiff'
-
-    #: Codes of each class, by level.
-    codes: ClassVar[dict[int, tuple[tuple[int, ...], ...]]] = {
-        1: ((10,), (20, 30), (40,), (50,), (60,), (80, 90), (70, 95, 100)),
-        2: (
-            (10,),
-            (20,),
-            (30,),
-            (40,),
-            (50,),
-            (60,),
-            (70,),
-            (80,),
-            (90,),
-            (95,),
-            (100,),
-        ),
-    }
-
-    #: Names of each class, by level.
-    classes: ClassVar[dict[int, tuple[str, ...]]] = {
-        1: (
-            'Forest',
-            'Rangeland',
-            'Agriculture',
-            'Urban',
-            'Barren',
-            'Water',
-            'Unknown',
-        ),
-        2: (
-            'Tree cover',
-            'Shrubland',
-            'Grassland',
-            'Cropland',
-            'Built-up',
-            'Bare / sparse vegetation',
-            'Snow and ice',
-            'Permanent water bodies',
-            'Herbaceous wetland',
-            'Mangroves',
-            'Moss and lichen',
-        ),
-    }
-
-    #: WorldCover's colours; level 1 has that of a level-2 class for each of its own.
-    colors: ClassVar[dict[int, tuple[str, ...]]] = {
-        1: (
-            '#006400',
-            '#ffff4c',
-            '#f096ff',
-            '#fa0000',
-            '#b4b4b4',
-            '#0064c8',
-            '#f0f0f0',
-        ),
-        2: (
-            '#006400',
-            '#ffbb22',
-            '#ffff4c',
-            '#f096ff',
-            '#fa0000',
-            '#b4b4b4',
-            '#f0f0f0',
-            '#0064c8',
-            '#0096a0',
-            '#00cf75',
-            '#fae6a0',
-        ),
-    }
-
-    def __init__(
-        self,
-        paths: Path | Iterable[Path] = 'data',
-        transforms: Callable[[Sample], Sample] | None = None,
-        strict: bool = False,
-        headers: Mapping[str, RasterHeader] | None = None,
-        level: Literal[1, 2] = 2,
-    ) -> None:
-        """Initialize a new PlanetCRWorldCover instance.
-
-        Args:
-            paths: one or more root directories to search or files to load
-            transforms: a function/transform that takes an input sample
-                and returns a transformed version
-            strict: raise an error for an unreadable file instead of a warning
-            headers: headers of all files, if they are known already
-            level: 1 for the authors' seven classes, 2 for WorldCover's eleven
-
-        Raises:
-            DatasetNotFoundError: If no readable file is found.
-            OSError: If *strict* and a file is unreadable.
-            ValueError: If *level* is unknown.
-        """
-        _check_level(level)
-        self.level = level
-        self.ordinal_map = np.full(256, 255, dtype=np.uint8)
-        for ordinal, codes in enumerate(self.codes[level]):
-            self.ordinal_map[list(codes)] = ordinal
-        super().__init__(paths, None, transforms, strict, headers)
-
-    def read_window(
-        self, filepath: str, row: int, col: int, height: int, width: int
-    ) -> NDArray[Any]:
-        """Read a window as class indices, see :meth:`NativeRasterDataset.read_window`."""
-        codes = super().read_window(filepath, row, col, height, width)
-        return self.ordinal_map.take(codes.astype(np.intp), mode='clip')
-
-
-class PlanetCRCloudMask(NativeRasterDataset):
-    """Cloud masks of Planet-CR, or of your own.
-
-    1 where there is cloud, at 3 m. A ``.npy`` file takes its georeference from the
-    cloudy GeoTIFF of the same patch; a raster has its own.
-    """
-
-    filename_glob = 'cloudmask_*.npy'
-    is_image = False
-    driver = 'GTiff'
-
-    @classmethod
-    def read_header(cls, filepath: str) -> RasterHeader:
-        """Read the header of one file, see :meth:`NativeRasterDataset.read_header`."""
-        if not filepath.endswith('.npy'):
-            return super().read_header(filepath)._replace(nodata=None)
-        mask = cls._open(filepath)
-        if mask.dtype.kind not in 'bui':
-            raise ValueError(f'{filepath} holds {mask.dtype} instead of 0 and 1')
-        image = cls._image_of(filepath)
-        if not os.path.isfile(image):
-            raise OSError(
-                f'{filepath} has no georeference of its own and {image} is missing'
-            )
-        grid = read_raster_header(image, driver=cls.driver).grid
-        if mask.shape != (grid.height, grid.width):
-            raise ValueError(
-                f'{filepath} has shape {mask.shape} instead of that of {image}, '
-                f'{(grid.height, grid.width)}'
-            )
-        return RasterHeader(grid, None)
-
-    def read_window(
-        self, filepath: str, row: int, col: int, height: int, width: int
-    ) -> NDArray[Any]:
-        """Read a window as 0 and 1, see :meth:`NativeRasterDataset.read_window`."""
-        if filepath.endswith('.npy'):
-            mask = self._open(filepath)
-            array = mask[np.newaxis, row : row + height, col : col + width]
-            nodata = None
-        else:
-            array = super().read_window(filepath, row, col, height, width)[:1]
-            nodata = open_raster(filepath, self.driver).nodata
-        # NaN is not cloud either.
-        return ((array > 0) & (array != nodata)).astype(np.uint8)
-
-    @staticmethod
-    def _open(filepath: str) -> NDArray[Any]:
-        """Map a NumPy file into memory, which never unpickles objects."""
-        try:
-            return open_memmap(filepath, mode='r')
-        # A damaged header makes NumPy raise almost anything.
-        except Exception as error:
-            raise OSError(
-                f'{filepath} is not a readable NumPy array: {error}'
-            ) from error
-
-    @staticmethod
-    def _image_of(filepath: str) -> str:
-        """The cloudy GeoTIFF of the same patch."""
-        head, *names = os.path.abspath(filepath).rsplit(os.sep, 3)
-        names = [
-            name.replace(KINDS['cloud_mask'], KINDS['cloudy'], 1) for name in names
-        ]
-        return os.path.join(head, *names).removesuffix('.npy') + '.tif'
 
 
 class PlanetCR(NativeGeoDataset):
@@ -380,15 +139,6 @@ class PlanetCR(NativeGeoDataset):
         'cloud_mask': 'mask_cloud',
     }
 
-    #: Modalities whose grid the patches have, the first that is there.
-    _grid_order: ClassVar[tuple[Modality, ...]] = (
-        'cloudy',
-        'clear',
-        'cloud_mask',
-        'sentinel1',
-        'worldcover',
-    )
-
     def __init__(
         self,
         root: Path = 'data',
@@ -432,7 +182,9 @@ class PlanetCR(NativeGeoDataset):
             raise ValueError(
                 f"alignment={alignment!r} is not one of 'geo', 'reference' and 'native'"
             )
-        _check_level(landcover_level)
+        check_level(landcover_level)
+        if split not in SPLITS:
+            raise ValueError(f'split={split!r} is not one of {SPLITS}')
         self.root = root
         self.split = split
         self.modalities = tuple(m for m in MODALITIES if m in wanted)
@@ -440,59 +192,87 @@ class PlanetCR(NativeGeoDataset):
         self.landcover_level = landcover_level
         self.transforms = transforms
 
-        patches = list_patches(root, split)
-        if patches.empty:
+        patches = self._patches_of_split(open_index(root))
+        if not patches.table.num_rows:
             raise PlanetCRNotFoundError(root, split)
         self._intersect(patches, strict)
 
-    def _intersect(self, patches: pd.DataFrame, strict: bool) -> None:
+    def _patches_of_split(self, index: ArchiveIndex) -> ArchiveIndex:
+        """Patches of the split, and what their user should know."""
+        if error := index.errors.get(self.split):
+            raise ValueError(error.replace(ROOT, os.path.join(self.root, '')))
+        if note := index.notes.get(self.split):
+            warnings.warn(f'{self.root}: {note}', UserWarning)
+        splits = index.column('split')
+        patches = index.select((splits == self.split).to_numpy(dtype=bool))
+        if self.split != 'val' or patches.table.num_rows:
+            return patches
+        train = index.select((splits == 'train').to_numpy(dtype=bool))
+        if train.table.num_rows:
+            warnings.warn(
+                f'No patch of the {train.column("aoi").nunique()} area(s) in {self.root} '
+                "is for validation: split='val' has the patches of split='train'. Do not "
+                'report its figures.',
+                UserWarning,
+            )
+        names = pa.repeat(self.split, train.table.num_rows)
+        return train._replace(table=train.table.set_column(0, 'split', names))
+
+    def _intersect(self, patches: ArchiveIndex, strict: bool) -> None:
         """Make the components, and the index of the patches that all of them cover."""
-        headers: dict[str, RasterHeader] = {}
+        names = patches.column('patch')
         reasons: dict[str, str] = {}
         for modality in self.modalities:
-            paths = dict(zip(patches['patch'], patches[modality]))
-            known = [path for path in paths.values() if path is not None]
-            found, problems = read_headers(known, COMPONENTS[modality].read_header)
-            headers |= found
-            for patch, path in paths.items():
-                if path not in found:
-                    missing = f'{patch} has no file of modality {modality!r}'
-                    reasons.setdefault(patch, problems.get(path, missing))
+            missing = patches.column(modality).isna()
+            problems = patches.problems(modality)
+            problems = problems.mask(
+                missing, names + f' has no file of modality {modality!r}'
+            )
+            is_bad = problems.notna()
+            for name, problem in zip(names[is_bad], problems[is_bad]):
+                reasons.setdefault(name, problem)
+        usable = ~names.isin(list(reasons))
 
-        reference = next(m for m in self._grid_order if m in self.modalities)
-        for row in patches[~patches['patch'].isin(reasons)].to_dict('records'):
-            grid = headers[row[reference]].grid
-            for modality in self.modalities:
-                other = headers[row[modality]].grid
-                if not _covers(other, grid):
-                    reasons[row['patch']] = (
-                        f'{row[modality]} ({other.crs}) does not cover {row[reference]} '
-                        f'({grid.crs})'
-                    )
-        patches = patches[~patches['patch'].isin(reasons)]
+        reference = next(m for m in GRID_ORDER if m in self.modalities)
+        if reasons:
+            patches = patches.select(usable.to_numpy())
+        headers = {modality: patches.headers(modality) for modality in self.modalities}
+        covered = np.ones(patches.table.num_rows, dtype=bool)
+        for modality in self.modalities:
+            covers = _covers(headers[modality], headers[reference])
+            for row in np.flatnonzero(covered & ~covers).tolist():
+                source, patch = headers[modality][row], headers[reference][row]
+                reasons[patches.table['patch'][row].as_py()] = (
+                    f'{source.filepath} ({source.grid.crs}) does not cover '
+                    f'{patch.filepath} ({patch.grid.crs})'
+                )
+            covered &= covers
+        if not covered.all():
+            patches = patches.select(covered)
+            headers = {m: patches.headers(m) for m in self.modalities}
         #: Patches that are left out, and why.
         self.left_out = reasons
         if reasons:
-            report_problems('patch', reasons, strict or patches.empty)
+            report_problems('patch', reasons, strict or not patches.table.num_rows)
 
-        self._aois = patches['aoi'].unique()
-        filepaths = patches[reference].tolist()
         worldcover = functools.partial(PlanetCRWorldCover, level=self.landcover_level)
         create: dict[str, Callable[..., NativeRasterDataset]]
         create = {**COMPONENTS, 'worldcover': worldcover}
-        #: Data set of each modality.
-        self.components: dict[str, NativeRasterDataset] = {}
-        for modality in self.modalities:
-            paths = patches[modality].tolist()
-            known_headers = {path: headers[path] for path in paths}
-            self.components[modality] = create[modality](paths, headers=known_headers)
+        #: Data set of each modality; rows of all their headers are those of the patches.
+        self.components: dict[str, NativeRasterDataset] = {
+            modality: create[modality](self.root, headers=headers[modality])
+            for modality in self.modalities
+        }
+        self._reference = reference
+        self._aois = patches.column('aoi').unique()
+        columns = {name: patches.column(name).array for name in PATCH_COLUMNS}
+        paths = {modality: patches.filepaths(modality).array for modality in KINDS}
         self.index = native_index(
-            {
-                'filepath': filepaths,
-                **{column: patches[column].tolist() for column in patches.columns},
-            },
-            [headers[filepath].grid for filepath in filepaths],
-            [(RasterDataset.mint, RasterDataset.maxt)] * len(filepaths),
+            {'filepath': paths[reference], **columns, **paths},
+            headers[reference],
+            pd.IntervalIndex.from_breaks(
+                [RasterDataset.mint, RasterDataset.maxt], closed='both'
+            ).repeat(patches.table.num_rows),
         )
 
     @property
@@ -526,14 +306,14 @@ class PlanetCR(NativeGeoDataset):
             season: one or more of 'spring', 'summer', 'fall' and 'winter'
             aoi: one or more areas, such as 'fall_1'
             roi: polygon in EPSG:4326 (longitude, latitude) that patches must intersect
-            cloud_cover: least and largest share of cloud in the cloud mask, in [0, 1]
+            cloud_cover: least and largest share of cloud in the cloud mask, in [0, 1];
+                a patch without a readable mask has none
 
         Returns:
             A data set with these patches, which can be filtered again.
 
         Raises:
-            ValueError: If an argument is unknown or out of range, or *cloud_cover* is
-                given and the data set has no cloud masks.
+            ValueError: If an argument is unknown or out of range.
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted, known in (
@@ -555,36 +335,25 @@ class PlanetCR(NativeGeoDataset):
                 raise ValueError(
                     f'cloud_cover={cloud_cover} is not a range (least, largest) in [0, 1]'
                 )
-            keep &= self._cloud_cover().between(lower, upper).to_numpy()
+            keep &= self.index['cloud_cover'].between(lower, upper).to_numpy()
         return self._select(keep)
-
-    def _cloud_cover(self) -> pd.Series:
-        """Share of cloud of each patch, read from the masks once."""
-        if 'cloud_mask' not in self.modalities:
-            raise ValueError("cloud_cover needs 'cloud_mask' among the modalities")
-        if 'cloud_cover' not in self.index:
-            masks = self.components['cloud_mask']
-            shares = []
-            for path in tqdm(self.index['cloud_mask'], 'Cloud cover', delay=1):
-                grid = masks.source_grid(path)
-                mask = masks.read_window(path, 0, 0, grid.height, grid.width)
-                shares.append(mask.mean())
-            self.index = self.index.assign(cloud_cover=shares)
-        return self.index['cloud_cover']
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
+        reference = self.components[self._reference].headers
+        places = [reference.find(path) for path in self._column('filepath')[rows]]
         sample: Sample = {}
         for modality, component in self.components.items():
-            filepaths = self._column(modality)[rows]
+            headers = [component.headers[place] for place in places]
             if modality not in COARSE:
-                array = component.read_mosaic(filepaths, grid)
+                array = component.read_mosaic(headers, grid)
             elif self.alignment == 'native':
-                window = _window_on(component.source_grid(filepaths[0]), grid)
-                array = component.read_mosaic(filepaths, window)
+                array = component.read_mosaic(
+                    headers, _window_on(headers[0].grid, grid)
+                )
             else:
-                patches = [self._grid(row) for row in rows]
-                array = self._align(component, filepaths, patches, grid)
+                patches = [reference[place].grid for place in places]
+                array = self._align(component, headers, patches, grid)
             tensor = component.to_tensor(array)
             sample[self.keys[modality]] = (
                 tensor if component.is_image else tensor.squeeze(0)
@@ -594,22 +363,22 @@ class PlanetCR(NativeGeoDataset):
     def _align(
         self,
         component: NativeRasterDataset,
-        filepaths: Iterable[str],
+        headers: Iterable[RasterHeader],
         patches: Iterable[Grid],
         grid: Grid,
     ) -> NDArray[Any]:
         """Read 10 m files, each for the whole of its patch, on a 3 m grid."""
         by_coordinates = self.alignment == 'geo'
         parts = []
-        for filepath, patch in zip(filepaths, patches):
-            source = component.source_grid(filepath)
+        for header, patch in zip(headers, patches):
+            source = header.grid
             if not by_coordinates:
                 xmin, ymin, xmax, ymax = patch.bounds
                 res = ((xmax - xmin) / source.width, (ymax - ymin) / source.height)
                 source = Grid.from_bounds(source.crs, patch.bounds, res)
             read = functools.partial(
                 enlarge,
-                functools.partial(component.read_window, filepath),
+                functools.partial(component.read_window, header),
                 source,
                 bilinear=by_coordinates and component.resampling == Resampling.bilinear,
             )
@@ -641,35 +410,17 @@ class PlanetCR(NativeGeoDataset):
         )
 
 
-def _check_level(level: int) -> None:
-    """Refuse a level of land cover that there is none of."""
-    if level not in PlanetCRWorldCover.codes:
-        raise ValueError(f'landcover level {level!r} is not one of 1 and 2')
-
-
-#: Data set class of each modality.
-COMPONENTS: dict[str, type[NativeRasterDataset]] = {
-    'cloudy': PlanetCRCloudy,
-    'clear': PlanetCRClear,
-    'sentinel1': PlanetCRSentinel1,
-    'worldcover': PlanetCRWorldCover,
-    'cloud_mask': PlanetCRCloudMask,
-}
-
-#: Modalities at 10 m.
-COARSE = ('sentinel1', 'worldcover')
-
-
-def _covers(source: Grid, patch: Grid) -> bool:
-    """Whether a raster covers a patch but for less than one pixel of its own."""
-    xmin, ymin, xmax, ymax = source.bounds
-    west, south, east, north = patch.bounds
+def _covers(sources: HeaderTable, patches: HeaderTable) -> NDArray[np.bool_]:
+    """Whether rasters cover patches but for less than one pixel of their own."""
+    xmin, ymin, xmax, ymax = sources.bounds().T
+    west, south, east, north = patches.bounds().T
+    xres, yres = sources.numbers('xres'), sources.numbers('yres')
     return (
-        source.crs == patch.crs
-        and xmin - source.xres < west
-        and ymin - source.yres < south
-        and xmax + source.xres > east
-        and ymax + source.yres > north
+        (sources.objects('crs') == patches.objects('crs'))
+        & (xmin - xres < west)
+        & (ymin - yres < south)
+        & (xmax + xres > east)
+        & (ymax + yres > north)
     )
 
 

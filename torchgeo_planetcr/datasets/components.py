@@ -1,0 +1,314 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Data sets of the modalities of Planet-CR."""
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torchgeo.datasets.utils import Path, Sample
+
+from .archive import KINDS
+from .header import HeaderTable, RasterHeader
+from .native import NativeRasterDataset
+from .raster import read_array_header, read_pixels, read_raster_header
+
+type Modality = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
+
+#: Backscatter beyond any that is measured, in dB.
+FINITE_DECIBELS = (-100, 100)
+
+#: Pixels of a scene that are in memory at once while its mean is taken.
+MAX_PIXELS = 2**22
+
+
+class PlanetCRCloudy(NativeRasterDataset):
+    """Cloudy PlanetScope images of Planet-CR, or of your own.
+
+    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
+    """
+
+    filename_glob = 'planet_cloudy_*.tif'
+    all_bands = ('B', 'G', 'R', 'NIR')
+    rgb_bands = ('R', 'G', 'B')
+    nodata = 0
+    driver = 'GTiff'
+
+
+class PlanetCRClear(PlanetCRCloudy):
+    """Cloud-free PlanetScope images of Planet-CR, or of your own.
+
+    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
+    """
+
+    filename_glob = 'planet_cloudfree_*.tif'
+
+
+class PlanetCRSentinel1(NativeRasterDataset):
+    """Sentinel-1 backscatter of Planet-CR, or of your own.
+
+    VV and VH at 10 m, in dB. NaN is replaced by the mean of the file, as the authors'
+    loader does, and infinity, such as that of zero power, by -100 or 100 dB.
+    """
+
+    filename_glob = 'S1_*.tif'
+    all_bands = ('VV', 'VH')
+    driver = 'GTiff'
+
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window, see :meth:`NativeRasterDataset.read_window`."""
+        array = super()._read_window(header, row, col, height, width)
+        if np.isfinite(array).all():
+            return array
+        mean = _finite_mean(header)
+        return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
+
+
+@functools.lru_cache(maxsize=128)
+def _finite_mean(header: RasterHeader) -> float:
+    """Mean of the valid pixels of a Sentinel-1 file, which may be a whole scene."""
+    grid = header.grid
+    lines = max(MAX_PIXELS // grid.width, 1)
+    total, count = 0.0, 0
+    for row in range(0, grid.height, lines):
+        height = min(lines, grid.height - row)
+        array = read_pixels(header, row, 0, height, grid.width, driver='GTiff')
+        valid = array[~np.isnan(array)].clip(*FINITE_DECIBELS)
+        total, count = total + valid.sum(dtype=np.float64), count + valid.size
+    if not count:
+        raise ValueError(
+            f'{header.filepath} holds no valid pixel: take its patch out of the folder'
+        )
+    return total / count
+
+
+class PlanetCRWorldCover(NativeRasterDataset):
+    """Land cover of Planet-CR (ESA WorldCover 2020), or of your own WorldCover tiles.
+
+    Class indices at 10 m, 255 for a code that is none of WorldCover's.
+    """
+
+    filename_glob = 'landcover_*.tif'
+    is_image = False
+    nodata = 255
+    driver = 'GTiff'
+
+    #: Codes of each class, by level.
+    codes: ClassVar[dict[int, tuple[tuple[int, ...], ...]]] = {
+        1: ((10,), (20, 30), (40,), (50,), (60,), (80, 90), (70, 95, 100)),
+        2: (
+            (10,),
+            (20,),
+            (30,),
+            (40,),
+            (50,),
+            (60,),
+            (70,),
+            (80,),
+            (90,),
+            (95,),
+            (100,),
+        ),
+    }
+
+    #: Names of each class, by level.
+    classes: ClassVar[dict[int, tuple[str, ...]]] = {
+        1: (
+            'Forest',
+            'Rangeland',
+            'Agriculture',
+            'Urban',
+            'Barren',
+            'Water',
+            'Unknown',
+        ),
+        2: (
+            'Tree cover',
+            'Shrubland',
+            'Grassland',
+            'Cropland',
+            'Built-up',
+            'Bare / sparse vegetation',
+            'Snow and ice',
+            'Permanent water bodies',
+            'Herbaceous wetland',
+            'Mangroves',
+            'Moss and lichen',
+        ),
+    }
+
+    #: WorldCover's colours; level 1 has that of a level-2 class for each of its own.
+    colors: ClassVar[dict[int, tuple[str, ...]]] = {
+        1: (
+            '#006400',
+            '#ffff4c',
+            '#f096ff',
+            '#fa0000',
+            '#b4b4b4',
+            '#0064c8',
+            '#f0f0f0',
+        ),
+        2: (
+            '#006400',
+            '#ffbb22',
+            '#ffff4c',
+            '#f096ff',
+            '#fa0000',
+            '#b4b4b4',
+            '#f0f0f0',
+            '#0064c8',
+            '#0096a0',
+            '#00cf75',
+            '#fae6a0',
+        ),
+    }
+
+    def __init__(
+        self,
+        paths: Path | Iterable[Path] = 'data',
+        transforms: Callable[[Sample], Sample] | None = None,
+        strict: bool = False,
+        headers: HeaderTable | None = None,
+        level: Literal[1, 2] = 2,
+    ) -> None:
+        """Initialize a new PlanetCRWorldCover instance.
+
+        Args:
+            paths: one or more root directories to search or files to load
+            transforms: a function/transform that takes an input sample
+                and returns a transformed version
+            strict: raise an error for an unreadable file instead of a warning
+            headers: headers of all files, if they are known already
+            level: 1 for the authors' seven classes, 2 for WorldCover's eleven
+
+        Raises:
+            DatasetNotFoundError: If no readable file is found.
+            OSError: If *strict* and a file is unreadable.
+            ValueError: If *level* is unknown.
+        """
+        check_level(level)
+        self.level = level
+        self.ordinal_map = np.full(256, 255, dtype=np.uint8)
+        for ordinal, codes in enumerate(self.codes[level]):
+            self.ordinal_map[list(codes)] = ordinal
+        super().__init__(paths, None, transforms, strict, headers)
+
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window as class indices, see :meth:`NativeRasterDataset.read_window`."""
+        codes = super()._read_window(header, row, col, height, width)
+        return self.ordinal_map.take(codes.astype(np.intp), mode='clip')
+
+
+class PlanetCRCloudMask(NativeRasterDataset):
+    """Cloud masks of Planet-CR, or of your own.
+
+    1 where there is cloud, at 3 m. A ``.npy`` file takes its georeference from the
+    cloudy GeoTIFF of the same patch; a raster has its own.
+    """
+
+    filename_glob = 'cloudmask_*.npy'
+    is_image = False
+    driver = 'GTiff'
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Initialize a new PlanetCRCloudMask instance.
+
+        Args:
+            *args: see :class:`NativeRasterDataset`
+            **kwargs: see :class:`NativeRasterDataset`
+        """
+        super().__init__(*args, **kwargs)
+        # A pixel without data is one without cloud.
+        self.nodata = None
+
+    @classmethod
+    def read_header(cls, filepath: str) -> RasterHeader:
+        """Read the header of one file, see :meth:`NativeRasterDataset.read_header`."""
+        if not filepath.endswith('.npy'):
+            return super().read_header(filepath)
+        shape, layout, stamp = read_array_header(filepath)
+        if np.dtype(layout.dtype).kind not in 'bui':
+            raise ValueError(f'{filepath} holds {layout.dtype} instead of 0 and 1')
+        image = cls._image_of(filepath)
+        if not os.path.isfile(image):
+            raise OSError(
+                f'{filepath} has no georeference of its own and {image} is missing'
+            )
+        grid = read_raster_header(image, driver=cls.driver).grid
+        if shape != (grid.height, grid.width):
+            raise ValueError(
+                f'{filepath} has shape {shape} instead of that of {image}, '
+                f'{(grid.height, grid.width)}'
+            )
+        return RasterHeader(filepath, grid, None, layout, stamp)
+
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window as 0 and 1, see :meth:`NativeRasterDataset.read_window`."""
+        return _read_mask(header, row, col, height, width)
+
+    @staticmethod
+    def read_cloud_cover(header: RasterHeader) -> float:
+        """Read the share of cloud of a mask.
+
+        Args:
+            header: header of the mask.
+
+        Returns:
+            Share in [0, 1].
+
+        Raises:
+            OSError: If the mask cannot be read.
+        """
+        grid = header.grid
+        mask = _read_mask(header, 0, 0, grid.height, grid.width)
+        return np.count_nonzero(mask) / mask.size
+
+    @staticmethod
+    def _image_of(filepath: str) -> str:
+        """The cloudy GeoTIFF of the same patch."""
+        head, *names = os.path.abspath(filepath).rsplit(os.sep, 3)
+        names = [
+            name.replace(KINDS['cloud_mask'], KINDS['cloudy'], 1) for name in names
+        ]
+        return os.path.join(head, *names).removesuffix('.npy') + '.tif'
+
+
+def _read_mask(
+    header: RasterHeader, row: int, col: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Read a window of a cloud mask as 0 and 1."""
+    array = read_pixels(header, row, col, height, width, [1], driver='GTiff')
+    # NaN is not cloud either.
+    is_cloud = array > 0
+    if header.nodata is not None:
+        is_cloud &= array != header.nodata
+    return is_cloud.astype(np.uint8)
+
+
+def check_level(level: int) -> None:
+    """Refuse a level of land cover that there is none of."""
+    if level not in PlanetCRWorldCover.codes:
+        raise ValueError(f'landcover level {level!r} is not one of 1 and 2')
+
+
+#: Data set class of each modality.
+COMPONENTS: dict[str, type[NativeRasterDataset]] = {
+    'cloudy': PlanetCRCloudy,
+    'clear': PlanetCRClear,
+    'sentinel1': PlanetCRSentinel1,
+    'worldcover': PlanetCRWorldCover,
+    'cloud_mask': PlanetCRCloudMask,
+}
+
+#: Modalities at 10 m.
+COARSE = ('sentinel1', 'worldcover')

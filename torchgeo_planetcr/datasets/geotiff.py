@@ -1,0 +1,189 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Headers of plain GeoTIFFs, without GDAL.
+
+GDAL takes most of a millisecond to open a file, and an archive has hundreds of thousands.
+The header of an uncompressed GeoTIFF in a coordinate reference system of EPSG is a few
+numbers, which are read here in a fraction of the time. Whatever else a file holds, it is
+left to GDAL.
+
+See the `TIFF 6.0 specification
+<https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf>`__ and the `OGC GeoTIFF
+standard <https://docs.ogc.org/is/19-008r4/19-008r4.html>`__.
+"""
+
+import itertools
+import os
+import struct
+from io import FileIO
+from typing import Any
+
+import numpy as np
+from pyproj.exceptions import CRSError
+
+from .grid import Grid, crs_name, parse_crs
+from .header import Layout, RasterHeader, Stamp
+
+#: Bytes to read at first, more than most headers have.
+HEAD_SIZE = 4096
+
+#: Code for :mod:`struct` and size of TIFF's field types; no other is needed.
+FIELD_TYPES = {2: ('c', 1), 3: ('H', 2), 4: ('I', 4), 12: ('d', 8)}
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+STRIP_OFFSETS, BANDS, STRIP_HEIGHT, STRIP_SIZES = 273, 277, 278, 279
+PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT = 284, 338, 339
+PIXEL_SCALE, TIE_POINT, GEO_KEYS, GEO_TEXTS = 33550, 33922, 34735, 34737
+GDAL_NODATA = 42113
+
+#: Tags that a plain file may have. Any other could change what its pixels mean.
+KNOWN_TAGS = frozenset(
+    (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, BANDS, STRIP_HEIGHT)
+    + (STRIP_SIZES, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT, PIXEL_SCALE, TIE_POINT)
+    + (GEO_KEYS, GEO_TEXTS, GDAL_NODATA)
+)
+
+#: Kind of number of TIFF's sample formats: unsigned, signed, floating.
+KINDS_OF_SAMPLES = {1: 'u', 2: 'i', 3: 'f'}
+
+MODEL_TYPE, RASTER_TYPE, PROJECTED_CRS, LINEAR_UNITS = 1024, 1025, 3072, 3076
+
+#: Keys of a CRS that is no more than a code of EPSG, and those that only describe it.
+REQUIRED_KEYS = {MODEL_TYPE: 1, RASTER_TYPE: 1}
+DESCRIPTIVE_KEYS = frozenset((1026, 2049, 2054, 3073))
+
+
+def read_plain_header(filepath: str) -> RasterHeader | None:
+    """Read the header of an uncompressed, north-up GeoTIFF in a projected CRS of EPSG.
+
+    Args:
+        filepath: a local file.
+
+    Returns:
+        The header, or None if GDAL must read the file: if it is anything else, damaged,
+        cut short, or accompanied by an ``.aux.xml`` file, which may overrule it.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with FileIO(filepath) as file:
+        stat = os.fstat(file.fileno())
+        head = file.read(HEAD_SIZE)
+        tags = _read_tags(file, head)
+    if tags is None or not tags.keys() <= KNOWN_TAGS:
+        return None
+    try:
+        header = _interpret(filepath, tags, Stamp(stat.st_size, stat.st_mtime_ns))
+    # A tag that is missing, empty, of another type, or beyond the end of the file.
+    except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError, CRSError):
+        return None
+    return None if header is None or os.path.exists(f'{filepath}.aux.xml') else header
+
+
+def _read_tags(file: FileIO, head: bytes) -> dict[int, tuple[Any, ...]] | None:
+    """Read the tags of a little-endian TIFF with one directory."""
+    if head[:4] != b'II*\0' or len(head) < 8:
+        return None
+    (start,) = struct.unpack_from('<I', head, 4)
+    if start + 2 > len(head):
+        return None
+    (count,) = struct.unpack_from('<H', head, start)
+    end = start + 2 + 12 * count
+    # Another directory is another image.
+    if end + 4 > len(head) or head[end : end + 4] != bytes(4):
+        return None
+    tags = {}
+    for place in range(start + 2, end, 12):
+        tag, field_type, number, offset = struct.unpack_from('<HHII', head, place)
+        if field_type not in FIELD_TYPES:
+            return None
+        code, size = FIELD_TYPES[field_type]
+        size *= number
+        if size <= 4:
+            data, offset = head, place + 8
+        elif offset + size <= len(head):
+            data = head
+        else:
+            file.seek(offset)
+            data, offset = file.read(size), 0
+        if len(data) - offset < size:
+            return None
+        tags[tag] = struct.unpack_from(f'<{number}{code}', data, offset)
+    return tags
+
+
+def _interpret(
+    filepath: str, tags: dict[int, tuple[Any, ...]], stamp: Stamp
+) -> RasterHeader | None:
+    """Make sense of the tags."""
+    (width,), (height,), (compression,) = tags[WIDTH], tags[HEIGHT], tags[COMPRESSION]
+    (count,) = tags.get(BANDS, (1,))
+    (bits,) = set(tags[BITS])
+    (sample_format,) = set(tags.get(SAMPLE_FORMAT, (1,)))
+    (planar,) = tags.get(PLANAR, (1,))
+    dtype = np.dtype(f'<{KINDS_OF_SAMPLES[sample_format]}{bits // 8}')
+    if (
+        compression != 1
+        or 8 * dtype.itemsize != bits
+        or not (width and height and count)
+    ):
+        return None
+
+    interleave = 'band' if count == 1 or planar == 2 else 'pixel'
+    planes = count if interleave == 'band' else 1
+    line = width * count // planes * dtype.itemsize
+    (strip_height,) = tags.get(STRIP_HEIGHT, (height,))
+    strip_height = min(strip_height, height)
+    whole, rest = divmod(height, strip_height)
+    sizes = (line * strip_height,) * whole + (line * rest,) * (rest > 0)
+    sizes *= planes
+    offsets = tags[STRIP_OFFSETS]
+    # Strips that follow each other without a gap; those of a sparse file are nowhere.
+    first = offsets[0]
+    if tags[STRIP_SIZES] != sizes or offsets != tuple(
+        itertools.accumulate(sizes[:-1], initial=first)
+    ):
+        return None
+    if first == 0 or first + sum(sizes) > stamp.size:
+        return None
+
+    nodata = None
+    if GDAL_NODATA in tags:
+        nodata = float(b''.join(tags[GDAL_NODATA]).rstrip(b'\0'))
+        if dtype.kind != 'f' and not (
+            nodata.is_integer() and np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max
+        ):
+            return None
+
+    crs = _interpret_crs(tags[GEO_KEYS])
+    xres, yres, _ = tags[PIXEL_SCALE]
+    col, row, _, xmin, ymax, _ = tags[TIE_POINT]
+    if crs is None or col or row or not (xres > 0 and yres > 0):
+        return None
+    return RasterHeader(
+        filepath,
+        Grid(crs, xmin, ymax, xres, yres, height, width),
+        nodata,
+        Layout(first, dtype.str, count, interleave),
+        stamp,
+    )
+
+
+def _interpret_crs(directory: tuple[int, ...]) -> str | None:
+    """Name of the CRS, if it is a projected one of EPSG and nothing more."""
+    keys = {}
+    for place in range(4, 4 + 4 * directory[3], 4):
+        key, tag, _, value = directory[place : place + 4]
+        if tag == 0:
+            keys[key] = value
+        elif key not in DESCRIPTIVE_KEYS:
+            return None
+    code = keys.pop(PROJECTED_CRS)
+    if keys.pop(LINEAR_UNITS, 9001) != 9001:
+        return None
+    given = {key: keys.pop(key) for key in REQUIRED_KEYS}
+    if given != REQUIRED_KEYS or not keys.keys() <= DESCRIPTIVE_KEYS:
+        return None
+    name = crs_name(code)
+    return name if parse_crs(name).is_projected else None

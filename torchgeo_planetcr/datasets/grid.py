@@ -1,0 +1,180 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Pixel grids, and rasters put together on them."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
+
+#: (xmin, ymin, xmax, ymax)
+type Bounds = tuple[float, float, float, float]
+
+
+@functools.lru_cache(maxsize=1024)
+def crs_name(crs: CRS | str | int) -> str:
+    """Name a CRS so that equal CRSs get equal names.
+
+    Args:
+        crs: anything that :meth:`pyproj.CRS.from_user_input` takes.
+
+    Returns:
+        The authority's code (such as ``'EPSG:32646'``), or WKT where there is none.
+    """
+    crs = CRS.from_user_input(crs)
+    authority = crs.to_authority()
+    return ':'.join(authority) if authority else crs.to_wkt()
+
+
+@functools.lru_cache(maxsize=1024)
+def parse_crs(name: str) -> CRS:
+    """Parse the name of a CRS once."""
+    return CRS.from_user_input(name)
+
+
+@functools.lru_cache(maxsize=1024)
+def epsg_code(name: str) -> int:
+    """EPSG code of a CRS, 0 where it has none."""
+    return parse_crs(name).to_epsg() or 0
+
+
+class Grid(NamedTuple):
+    """A north-up pixel grid.
+
+    The upper left corner is at (*xmin*, *ymax*) in units of the CRS that is called
+    *crs* (see :func:`crs_name`); pixels are *xres* wide and *yres* high.
+    """
+
+    crs: str
+    xmin: float
+    ymax: float
+    xres: float
+    yres: float
+    height: int
+    width: int
+
+    @classmethod
+    def from_bounds(cls, crs: str, bounds: Bounds, res: tuple[float, float]) -> Self:
+        """Grid that fills *bounds* with pixels of size *res*."""
+        xmin, ymin, xmax, ymax = bounds
+        xres, yres = res
+        height = round((ymax - ymin) / yres)
+        width = round((xmax - xmin) / xres)
+        return cls(crs, xmin, ymax, xres, yres, height, width)
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Pixel size as (xres, yres)."""
+        return self.xres, self.yres
+
+    @property
+    def bounds(self) -> Bounds:
+        """(xmin, ymin, xmax, ymax)."""
+        ymin = self.ymax - self.height * self.yres
+        return self.xmin, ymin, self.xmin + self.width * self.xres, self.ymax
+
+    @property
+    def transform(self) -> Affine:
+        """Affine transform from (column, row) to (x, y)."""
+        return Affine(self.xres, 0, self.xmin, 0, -self.yres, self.ymax)
+
+    def bounds_in(self, crs: str) -> Bounds:
+        """Bounds in another CRS, of all four edges."""
+        if crs == self.crs:
+            return self.bounds
+        return transform_bounds(self.crs, crs, *self.bounds)
+
+    def same_lattice(self, other: 'Grid') -> bool:
+        """Whether *other* has the same CRS and pixel size."""
+        return (
+            self.crs == other.crs
+            and math.isclose(self.xres, other.xres)
+            and math.isclose(self.yres, other.yres)
+        )
+
+    def offset(self, other: 'Grid') -> tuple[int, int]:
+        """Row and column, rounded, of the first pixel of *other* in this grid."""
+        row = round((self.ymax - other.ymax) / self.yres)
+        col = round((other.xmin - self.xmin) / self.xres)
+        return row, col
+
+    def window(self, row: int, col: int, height: int, width: int) -> 'Grid':
+        """Part of this grid, or of its continuation beyond the edges."""
+        return self._replace(
+            xmin=self.xmin + col * self.xres,
+            ymax=self.ymax - row * self.yres,
+            height=height,
+            width=width,
+        )
+
+    def snap(self, bounds: Bounds) -> 'Grid':
+        """Window of this grid, or of its continuation, that is nearest to *bounds*."""
+        other = Grid.from_bounds(self.crs, bounds, self.res)
+        return self.window(*self.offset(other), other.height, other.width)
+
+    def inside(self, bounds: Bounds) -> tuple[slice, slice]:
+        """Rows and columns whose pixel centres lie inside *bounds*."""
+        xmin, ymin, xmax, ymax = bounds
+        return (
+            _between(self.ymax - ymax, self.ymax - ymin, self.yres, self.height),
+            _between(xmin - self.xmin, xmax - self.xmin, self.xres, self.width),
+        )
+
+
+def _between(start: float, stop: float, res: float, size: int) -> slice:
+    """Pixels of *size* whose centres lie between two distances from the first edge."""
+    first = max(math.ceil(start / res - 0.5), 0)
+    return slice(first, max(min(math.ceil(stop / res - 0.5), size), first))
+
+
+def mosaic(
+    grid: Grid,
+    parts: Iterable[tuple[Bounds, Callable[[Grid], NDArray[Any]]]],
+    fill: float,
+    nodata: float | None = None,
+) -> NDArray[Any]:
+    """Put rasters together on one grid, the first on top.
+
+    Args:
+        grid: grid of the result.
+        parts: bounds of each raster, and a function that reads it, as (C, H, W), on a
+            window of *grid* inside these bounds; masked where the raster has no pixel.
+        fill: value of pixels that no raster covers.
+        nodata: value of pixels through which the rasters below show, if any.
+
+    Returns:
+        Array of shape (C, H, W).
+    """
+    parts = list(parts)
+    result: NDArray[Any] | None = None
+    covered = np.zeros((grid.height, grid.width), dtype=bool)
+    for bounds, read in parts:
+        rows, cols = grid.inside(bounds)
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        if height <= 0 or width <= 0:
+            continue
+        part = read(grid.window(rows.start, cols.start, height, width))
+        masked = np.ma.isMaskedArray(part)
+        if len(parts) == 1 and part.shape[1:] == covered.shape and not masked:
+            return part
+        if result is None:
+            shape = (len(part), *covered.shape)
+            result = np.full(shape, fill, dtype=part.dtype)
+        is_data = np.ones((height, width), dtype=bool)
+        if masked:
+            is_data &= ~np.ma.getmaskarray(part).any(axis=0)
+        if nodata is not None:
+            values = np.ma.getdata(part)
+            is_valid = ~np.isnan(values) if math.isnan(nodata) else values != nodata
+            is_data &= is_valid.any(axis=0)
+        np.copyto(result[:, rows, cols], part, where=is_data & ~covered[rows, cols])
+        covered[rows, cols] |= is_data
+    assert result is not None
+    return result

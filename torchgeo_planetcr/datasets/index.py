@@ -1,0 +1,367 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Index of a Planet-CR folder, which is kept from one opening to the next.
+
+The headers of all files are read once, and kept as a GeoParquet file of all patches, which
+geopandas and QGIS open too. It is never trusted: a file is known by its size and time of
+modification, which are compared each time, and headers that do not fit are read again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import platformdirs
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+from torchgeo.datasets.utils import Path
+
+from .archive import GRID_ORDER, KINDS, Listing, list_patches
+from .components import COMPONENTS, PlanetCRCloudMask
+from .header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
+from .native import reproject, to_boxes
+from .raster import read_headers
+
+#: Name of the file, in the folder that it describes.
+FILENAME = 'planetcr_index.parquet'
+
+#: Version of the columns and what they mean.
+FORMAT = 1
+
+#: Columns of a patch but for those of its files; the last is a number.
+PATCH_COLUMNS = ('split', 'season', 'aoi', 'patch', 'cloud_cover')
+
+#: Columns of a file of a patch: its header, or the reason why there is none.
+FILE_SCHEMA = HEADER_SCHEMA.append(pa.field('problem', pa.string()))
+
+#: What stands for the folder in the reasons why files cannot be read.
+ROOT = '{root}/'
+
+#: CRS of the footprints.
+FOOTPRINT_CRS = 'EPSG:4326'
+
+
+class ArchiveIndex(NamedTuple):
+    """Patches of a Planet-CR folder, and all that is known of their files.
+
+    *table* has a row for each patch: ``split`` (null if a list leaves it out), ``season``,
+    ``aoi``, ``patch``, ``cloud_cover`` (null without a readable mask), and for each
+    modality its path below *root*, null if there is none, and ``<modality>_<column>`` for
+    the other columns of :data:`FILE_SCHEMA`.
+    """
+
+    root: Path
+    table: pa.Table
+    #: What users of some splits should know.
+    notes: dict[str, str]
+    #: Why some splits cannot be used.
+    errors: dict[str, str]
+
+    def select(self, rows: pa.BooleanArray | NDArray[np.bool_]) -> 'ArchiveIndex':
+        """Part of the index.
+
+        Args:
+            rows: whether to keep each patch.
+
+        Returns:
+            An index of these patches.
+        """
+        return self._replace(table=self.table.filter(rows))
+
+    def column(self, name: str) -> pd.Series:
+        """One column.
+
+        Args:
+            name: name of the column.
+
+        Returns:
+            The column, with a row for each patch.
+        """
+        return self.table[name].to_pandas()
+
+    def filepaths(self, modality: str) -> pd.Series:
+        """Paths of the files of a modality, null where there is none.
+
+        Args:
+            modality: the modality.
+
+        Returns:
+            A path for each patch.
+        """
+        return self._filepaths(modality).to_pandas()
+
+    def _filepaths(self, modality: str) -> pa.ChunkedArray:
+        """Paths of the files of a modality, see :meth:`filepaths`."""
+        prefix = pa.scalar(_prefix(self.root))
+        return pc.binary_join_element_wise(prefix, self.table[modality], '')
+
+    def problems(self, modality: str) -> pd.Series:
+        """Why files of a modality cannot be read, null for those that can.
+
+        Args:
+            modality: the modality.
+
+        Returns:
+            A reason for each patch.
+        """
+        problems = self.column(f'{modality}_problem')
+        return problems.str.replace(ROOT, _prefix(self.root), regex=False)
+
+    def headers(self, modality: str) -> HeaderTable:
+        """Headers of the files of a modality, all of which must be readable.
+
+        Args:
+            modality: the modality.
+
+        Returns:
+            A header for each patch.
+        """
+        names = [_column_name(modality, name) for name in HEADER_SCHEMA.names]
+        table = self.table.select(names).rename_columns(HEADER_SCHEMA.names)
+        return HeaderTable(table.set_column(0, 'filepath', self._filepaths(modality)))
+
+
+def open_index(root: Path) -> ArchiveIndex:
+    """Open the index of a Planet-CR folder, and make or update it before if need be.
+
+    It is kept in ``planetcr_index.parquet`` in *root* or, where that cannot be written, in
+    the user's cache folder. Only files that were added or changed since are read.
+
+    Args:
+        root: folder that holds ``train`` and ``test``.
+
+    Returns:
+        The index; empty if there is no patch.
+
+    Raises:
+        OSError: If a folder cannot be read.
+        ValueError: If a list is malformed.
+    """
+    listing = Listing(root)
+    known, fingerprint = _load(root)
+    if fingerprint == listing.fingerprint:
+        return known
+    index = _update(listing, known)
+    if index.table.num_rows:
+        _save(index, listing.fingerprint)
+    return index
+
+
+def _prefix(root: Path) -> str:
+    """Begin of the paths of all files of a folder."""
+    return os.path.join(root, '')
+
+
+def index_path(root: Path) -> str | None:
+    """Path of the kept index of a folder.
+
+    Args:
+        root: folder that holds ``train`` and ``test``.
+
+    Returns:
+        The newest of the possible places that hold one, None if there is none.
+    """
+    paths = [path for path in _places(root) if os.path.isfile(path)]
+    return max(paths, key=os.path.getmtime, default=None)
+
+
+def _places(root: Path) -> tuple[str, str]:
+    """Where an index may be kept: in the folder, or in the user's cache folder."""
+    name = hashlib.blake2b(os.path.realpath(root).encode(), digest_size=8).hexdigest()
+    cache = platformdirs.user_cache_dir('torchgeo-planetcr', appauthor=False)
+    return os.path.join(root, FILENAME), os.path.join(cache, f'{name}.parquet')
+
+
+def _column_name(modality: str, name: str) -> str:
+    """Name of a column of a file in the index."""
+    return modality if name == 'filepath' else f'{modality}_{name}'
+
+
+def _index_schema() -> pa.Schema:
+    """Columns of the index but for the geometry."""
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in PATCH_COLUMNS[:-1]),
+            (PATCH_COLUMNS[-1], pa.float64()),
+            *(
+                (_column_name(modality, field.name), field.type)
+                for modality in KINDS
+                for field in FILE_SCHEMA
+            ),
+        ]
+    )
+
+
+def _load(root: Path) -> tuple[ArchiveIndex, str | None]:
+    """Load the kept index and the fingerprint of its files; an empty one without it."""
+    schema = _index_schema()
+    path = index_path(root)
+    if path is not None:
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                kept = json.loads(file.schema_arrow.metadata[b'PANDAS_ATTRS'])
+                if kept['format'] != FORMAT:
+                    raise ValueError(f'it has format {kept["format"]}, not {FORMAT}')
+                table = file.read(schema.names).cast(schema)
+            index = ArchiveIndex(root, table, kept['notes'], kept['errors'])
+            return index, kept['fingerprint']
+        # A damaged file makes Arrow raise almost anything.
+        except Exception as error:  # noqa: BLE001
+            warnings.warn(
+                f'The index {path} cannot be used and is made anew: {error}',
+                UserWarning,
+            )
+    return ArchiveIndex(root, schema.empty_table(), {}, {}), None
+
+
+def _update(listing: Listing, known: ArchiveIndex) -> ArchiveIndex:
+    """Make an index, with what is known of files that have not changed."""
+    root, files = listing.root, listing.files()
+    patches, notes, errors = list_patches(root, files)
+    errors = {
+        split: error.replace(_prefix(root), ROOT) for split, error in errors.items()
+    }
+    columns = {
+        name: pa.array(patches[name], pa.string()) for name in PATCH_COLUMNS[:-1]
+    }
+    new: set[str | None] = set()
+    for modality in KINDS:
+        names = [_column_name(modality, name) for name in FILE_SCHEMA.names]
+        old = known.table.select(names).rename_columns(FILE_SCHEMA.names)
+        stamps = zip(old['size'].to_pylist(), old['mtime_ns'].to_pylist())
+        rows = {
+            path: row
+            for row, (path, stamp) in enumerate(
+                zip(old['filepath'].to_pylist(), stamps)
+            )
+            if path is not None and files.get(path) == stamp
+        }
+        paths = patches[modality].tolist()
+        if modality == 'cloud_mask':
+            # The place of a mask on Earth is that of its image.
+            for path, image in zip(paths, patches['cloudy']):
+                if image in new:
+                    rows.pop(path, None)
+        missing = [path for path in paths if path is not None and path not in rows]
+        rows |= {path: row for row, path in enumerate(missing, start=len(old))}
+        table = pa.concat_tables([old, _read_files(root, modality, missing, files)])
+        table = table.take(pa.array([rows.get(path) for path in paths], pa.int64()))
+        columns |= zip(names, table.columns)
+        new.update(missing)
+
+    cover = dict(
+        zip(*(known.table[n].to_pylist() for n in ('cloud_mask', 'cloud_cover')))
+    )
+    cover = {path: share for path, share in cover.items() if path not in new}
+    index = ArchiveIndex(root, pa.table(columns), notes, errors)
+    has_mask = pc.and_(
+        pc.is_valid(columns['cloud_mask']), pc.is_null(columns['cloud_mask_problem'])
+    )
+    masks = index.select(has_mask).headers('cloud_mask')
+    cover |= _read_cloud_cover(_prefix(root), masks, cover)
+    shares = [cover.get(path) for path in patches['cloud_mask']]
+    columns['cloud_cover'] = pa.array(shares, pa.float64())
+    schema = _index_schema()
+    table = pa.table([columns[name] for name in schema.names], schema)
+    return index._replace(table=table)
+
+
+def _read_files(
+    root: Path, modality: str, paths: list[str], files: Mapping[str, Stamp]
+) -> pa.Table:
+    """Read the headers of files; those that cannot be read have a problem instead."""
+    prefix = _prefix(root)
+
+    def read(path: str) -> RasterHeader:
+        header = COMPONENTS[modality].read_header(prefix + path)
+        return header._replace(filepath=path)
+
+    headers, problems = read_headers(paths, read, f'Indexing {modality}')
+    found = HeaderTable.from_headers(headers.values()).table
+    unreadable = [
+        {
+            'filepath': path,
+            'problem': problem.replace(prefix, ROOT),
+            **(files[path]._asdict() if path in files else {}),
+        }
+        for path, problem in problems.items()
+    ]
+    table = pa.concat_tables(
+        [
+            found.append_column('problem', pa.nulls(len(found), pa.string())),
+            pa.Table.from_pylist(unreadable, FILE_SCHEMA),
+        ]
+    )
+    order = {path: row for row, path in enumerate(table['filepath'].to_pylist())}
+    return table.take(pa.array([order[path] for path in paths], pa.int64()))
+
+
+def _read_cloud_cover(
+    prefix: str, masks: HeaderTable, known: Container[str]
+) -> dict[str, float]:
+    """Read the share of cloud of masks of which it is not known."""
+
+    def read(path: str) -> float:
+        return PlanetCRCloudMask.read_cloud_cover(masks[masks.find(prefix + path)])
+
+    paths = [path.removeprefix(prefix) for path in masks.table['filepath'].to_pylist()]
+    missing = [path for path in paths if path not in known]
+    # What is wrong with a mask, one learns by reading it.
+    cover, _ = read_headers(missing, read, 'Cloud cover')
+    return cover
+
+
+def _save(index: ArchiveIndex, fingerprint: str) -> None:
+    """Keep an index, in the first place that can be written."""
+    # Numbers of files that are missing must stay integers.
+    frame = index.table.to_pandas(types_mapper=pd.ArrowDtype)
+    patches = GeoDataFrame(frame, geometry=_footprints(index), crs=FOOTPRINT_CRS)
+    patches.attrs = {
+        'format': FORMAT,
+        'fingerprint': fingerprint,
+        'notes': index.notes,
+        'errors': index.errors,
+    }
+    errors = []
+    for path in _places(index.root):
+        # A process that opens the index meanwhile sees the old one or the new one.
+        temporary = f'{path}.{uuid.uuid4().hex}'
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            patches.to_parquet(
+                temporary, compression='zstd', index=False, write_page_checksum=True
+            )
+            os.replace(temporary, path)
+            return
+        except OSError as error:
+            errors.append(str(error))
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+    warnings.warn(
+        f'The index of {index.root} cannot be kept, and will be made anew each time: '
+        + '; '.join(errors),
+        UserWarning,
+    )
+
+
+def _footprints(index: ArchiveIndex) -> NDArray[np.object_]:
+    """Footprint of each patch, None for one without a readable file."""
+    footprints = np.full(index.table.num_rows, None, dtype=object)
+    for modality in GRID_ORDER:
+        is_known = index.table[f'{modality}_crs'].is_valid().to_numpy()
+        rows = np.flatnonzero(is_known & pd.isna(footprints))
+        headers = index.headers(modality).take(rows)
+        boxes = to_boxes(headers.bounds())
+        footprints[rows] = reproject(boxes, headers.objects('crs'), FOOTPRINT_CRS)
+    return footprints
