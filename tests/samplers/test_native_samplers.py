@@ -1,11 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import contextlib
 import functools
 import itertools
 import pickle
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import shapely
 import torch
 from geopandas import GeoSeries
 from rasterio.transform import from_origin
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset
 from torchgeo.datasets.utils import stack_samples
@@ -583,3 +586,77 @@ def test_resampled(root: Path, sampler: Any) -> None:
 def test_length(dataset: PlanetCR, length: int) -> None:
     with pytest.raises(ValueError, match=f'length={length}'):
         RandomNativePatchSampler(dataset, size=100, length=length)
+
+
+@contextlib.contextmanager
+def process(rank: int, processes: int) -> Iterator[None]:
+    """Be one of several processes, as far as one can without the others."""
+    distributed.init_process_group(
+        'fake', rank=rank, world_size=processes, store=FakeStore()
+    )
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+class TestProcesses:
+    """Samplers made before the process group, as Lightning's launchers have it."""
+
+    @pytest.mark.parametrize('processes', [1, 2, 3, 5, 12])
+    @pytest.mark.parametrize('sampler', SAMPLERS[1:])
+    def test_exactly_once(
+        self, dataset: PlanetCR, sampler: Any, processes: int
+    ) -> None:
+        instance = sampler(dataset, size=160)
+        expected = list(instance)
+        shares = []
+        for rank in range(processes):
+            with process(rank, processes):
+                shares.append(list(instance))
+                assert len(instance) == len(shares[-1])
+        lengths = {len(share) for share in shares}
+        assert max(lengths) - min(lengths) <= 1
+        rounds = itertools.zip_longest(*shares)
+        assert [window for each in rounds for window in each if window] == expected
+        assert len(instance) == len(expected)
+
+    @pytest.mark.parametrize('processes', [1, 2, 3, 7, 64])
+    @pytest.mark.parametrize('length', [1, 12, 13, 300])
+    @pytest.mark.parametrize('region', [True, False])
+    def test_draws(
+        self,
+        dataset: PlanetCR,
+        triangle: shapely.Polygon,
+        processes: int,
+        length: int,
+        region: bool,
+    ) -> None:
+        """Those of one process, and a few more for all to have as many."""
+        options: dict[str, Any] = {'size': 40, 'generator': 0}
+        options['roi'] = triangle if region else None
+        sampler = RandomNativePatchSampler(dataset, length=length, **options)
+        each = -(-length // processes)
+        longer = RandomNativePatchSampler(dataset, length=each * processes, **options)
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            longer.set_epoch(epoch)
+            expected = list(longer)
+            assert expected[:length] == list(sampler)
+            for rank in range(processes):
+                with process(rank, processes):
+                    assert list(sampler) == expected[rank::processes]
+                    assert len(sampler) == each
+        assert len(sampler) == length
+
+    @pytest.mark.parametrize('sampler', SAMPLERS[1:])
+    def test_fewer_windows_than_processes(
+        self, dataset: PlanetCR, sampler: Any
+    ) -> None:
+        """All for each, so that none is without a batch, and means are right."""
+        instance = sampler(dataset, size=300)
+        expected = list(instance)
+        for rank in (0, 12):
+            with process(rank, 13):
+                assert list(instance) == expected
+                assert len(instance) == 12

@@ -4,14 +4,18 @@
 """Planet-CR datamodule."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
+import torch
 from torch import nn
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Path
 
 from ..datasets import PlanetCR
-from ..datasets.planetcr import MODALITIES, Modality
+from ..datasets.components import Modality
+from ..datasets.index import open_index
+from ..datasets.planetcr import MODALITIES
 from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
 
@@ -69,12 +73,20 @@ class PlanetCRDataModule(GeoDataModule):
             strict=strict,
         )
         self.eval_size = eval_size
+        # Nodes without the disk of the first one build the index in setup
+        self.prepare_data_per_node = False
 
         #: Maps reflectance and backscatter to [0, 1], and back.
         self.normalize = PlanetCRNormalize()
         self.aug = self.normalize
         if augment:
             self.train_aug = nn.Sequential(self.normalize, RandomFlipsAndTurns())
+
+    def prepare_data(self) -> None:
+        """Build the index of the folder, in one process only."""
+        # Raised by setup in all processes: if only one fails, the others drown its message
+        with suppress(OSError, ValueError):
+            open_index(self.kwargs['root'])
 
     def setup(self, stage: str) -> None:
         """Set up datasets and samplers.
@@ -94,9 +106,14 @@ class PlanetCRDataModule(GeoDataModule):
         if stage == 'fit':
             train = PlanetCR(split='train', **self.kwargs)
             length = self.length or len(train)
+            # Unlike what is drawn from PyTorch's generator, this seed does not depend on
+            # what else was drawn, which differs between 1 process and more of them
+            seed = torch.initial_seed()
+            if self.trainer:
+                seed = self.trainer.strategy.broadcast(seed)
             self.train_dataset = train
             self.train_sampler = RandomNativePatchSampler(
-                train, size=self.patch_size, length=length
+                train, size=self.patch_size, length=length, generator=seed
             )
         if stage in ('fit', 'validate'):
             self.val_dataset = PlanetCR(split='val', **self.kwargs)

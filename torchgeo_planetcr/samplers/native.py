@@ -14,13 +14,19 @@ import torch
 from numpy.random import BitGenerator, Generator, RandomState, SeedSequence
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
+from torch import distributed
+from torch.utils.data import DistributedSampler
 from torchgeo.datasets import GeoDataset
+from torchgeo.datasets.utils import GeoSlice
 from torchgeo.samplers import GeoSampler
 
 from ..datasets.native import NativeSlice, kept_parts, reproject, to_boxes
 
 #: Rounds of drawing windows until enough lie in the region of interest, at most.
 MAX_DRAWS = 1000
+
+#: Rows of the index and upper left corners, (row, column) in the patch, of windows.
+Windows = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 #: Share of a pixel by which coordinates may be off.
 TOLERANCE = 1e-3
@@ -51,12 +57,26 @@ def to_pixels(size: tuple[int, int] | int, name: str) -> tuple[int, int]:
     return height, width
 
 
-class NativePatchSampler(GeoSampler, abc.ABC):
+def count_processes() -> int:
+    """Number of processes that share the windows, 1 without a process group."""
+    initialized = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if initialized else 1
+
+
+class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
     """Abstract base class of samplers on the pixel grid of each patch.
 
     A patch is a row of the index of the data set. Every window lies wholly inside one
     patch, inside the part of it that the geometry of the index keeps (split helpers cut
     it), and inside the region of interest.
+
+    Where a process group of :mod:`torch.distributed` is set up when an epoch starts, its
+    processes share the windows: process *r* of *W* takes windows *r*, *r + W*, and so on.
+    Where there are fewer windows than processes, each process takes all of them: Lightning
+    gives up if one has no batch, and a mean over all processes stays what it is.
+
+    It is a :class:`~torch.utils.data.DistributedSampler` because Lightning leaves nothing
+    else as it is: its wrapper would repeat windows, and draw the same in each epoch.
     """
 
     def __init__(
@@ -80,6 +100,8 @@ class NativePatchSampler(GeoSampler, abc.ABC):
             TypeError: If *dataset* does not keep native grids.
             ValueError: If *size* is larger than a patch.
         """
+        # Not that of DistributedSampler, which asks for the process group at once
+        self.epoch = 0
         index = dataset.index
         if 'native_crs' not in index:
             raise TypeError(
@@ -115,6 +137,38 @@ class NativePatchSampler(GeoSampler, abc.ABC):
         #: Rows of the index in which windows may lie.
         self._rows = rows
 
+    def __iter__(self) -> Iterator[NativeSlice]:
+        """Iterate over the windows of this process.
+
+        Yields:
+            Window in the CRS of its patch.
+        """
+        rows, corners = self._windows()
+        share = self._share(len(rows))
+        yield from self._slices(rows[share], corners[share])
+
+    def __len__(self) -> int:
+        """Number of windows of this process in an epoch."""
+        total = self._total()
+        return len(range(total)[self._share(total)])
+
+    @abc.abstractmethod
+    def _windows(self) -> Windows:
+        """Windows of all processes in an epoch, the same in each."""
+
+    def _total(self) -> int:
+        """Number of windows of all processes in an epoch."""
+        if not hasattr(self, '_length'):
+            self._length = len(self._windows()[0])
+        return self._length
+
+    def _share(self, total: int) -> slice:
+        """The part of the windows of all processes that this one takes."""
+        processes = count_processes()
+        if total < processes:
+            return slice(None)
+        return slice(distributed.get_rank() if processes > 1 else 0, None, processes)
+
     def _pixels_of(
         self, bounds: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -145,10 +199,8 @@ class NativePatchSampler(GeoSampler, abc.ABC):
             )
         return np.broadcast_to(np.array([height, width]), parts.shape)
 
-    def _admissible(
-        self, rows: NDArray[np.intp], corners: NDArray[np.intp]
-    ) -> NDArray[np.bool_]:
-        """Whether windows lie inside the kept part of their patch and in the region."""
+    def _admissible(self, rows: NDArray[np.intp], corners: NDArray[np.intp]) -> Windows:
+        """Those windows that lie in the kept part of their patch and in the region."""
         parts, in_roi = self._parts[rows], self._in_roi[rows]
         boxes = to_boxes(self._window_bounds(rows, corners))
         admissible = shapely.is_missing(parts) | shapely.covers(parts, boxes)
@@ -157,7 +209,7 @@ class NativePatchSampler(GeoSampler, abc.ABC):
                 self._roi,
                 reproject(boxes[~in_roi], self._crs[rows[~in_roi]], 'EPSG:4326'),
             )
-        return admissible
+        return rows[admissible], corners[admissible]
 
     def _window_bounds(
         self, rows: NDArray[np.intp], corners: NDArray[np.intp]
@@ -194,8 +246,10 @@ class RandomNativePatchSampler(NativePatchSampler):
     """Sample windows at random.
 
     Each window that fits, in whichever patch, is drawn with the same probability. The
-    windows depend on *generator* and the epoch alone: every process draws the same, and
-    an epoch draws anew after :meth:`set_epoch`, which Lightning calls.
+    windows depend on *generator* and the epoch alone: an epoch draws anew after
+    :meth:`set_epoch`, which Lightning calls. Processes that share an epoch draw a few
+    windows more where *length* is no multiple of their number, as each must have the
+    same number of batches in training.
     """
 
     def __init__(
@@ -221,8 +275,8 @@ class RandomNativePatchSampler(NativePatchSampler):
                 number of non-overlapping windows).
             roi: Region of interest in EPSG:4326 (longitude, latitude), in which a window
                 must lie as a whole (defaults to everywhere).
-            generator: Seed (defaults to one drawn from PyTorch's generator, which
-                ``seed_everything`` sets).
+            generator: Seed, which must be the same in all processes (defaults to one
+                drawn from PyTorch's generator, which ``seed_everything`` sets).
 
         Raises:
             TypeError: If *dataset* does not keep native grids.
@@ -241,32 +295,21 @@ class RandomNativePatchSampler(NativePatchSampler):
             self.seed = int(torch.randint(2**62, ()))
         else:
             self.seed = int(np.random.default_rng(generator).integers(2**62))
-        self.epoch = 0
         # A region in which no window fits shows here, not in the first epoch.
         self._draw(np.random.default_rng(0), 1)
         pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
         self._length = length or math.ceil(pixels / self._sizes[0].prod())
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other windows.
+    def _windows(self) -> Windows:
+        """Windows of all processes in an epoch, the same in each."""
+        return self._draw(np.random.default_rng([self.seed, self.epoch]), self._total())
 
-        Args:
-            epoch: Number of the epoch.
-        """
-        self.epoch = epoch
+    def _total(self) -> int:
+        """Number of windows of all processes in an epoch, as many for each."""
+        processes = count_processes()
+        return math.ceil(self._length / processes) * processes
 
-    def __iter__(self) -> Iterator[NativeSlice]:
-        """Iterate over the windows of an epoch.
-
-        Yields:
-            Window in the CRS of its patch.
-        """
-        rng = np.random.default_rng([self.seed, self.epoch])
-        yield from self._slices(*self._draw(rng, self._length))
-
-    def _draw(
-        self, rng: Generator, count: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _draw(self, rng: Generator, count: int) -> Windows:
         """Draw the rows and upper left corners of admissible windows."""
         rows = np.empty(0, dtype=np.intp)
         corners = np.empty((0, 2), dtype=np.intp)
@@ -280,9 +323,9 @@ class RandomNativePatchSampler(NativePatchSampler):
             # Places are counted from the last one of the patch.
             rest = self._places[patch] - place - 1
             corner = self._first[row] + np.stack(np.divmod(rest, width), axis=1)
-            admissible = self._admissible(row, corner)
-            rows = np.append(rows, row[admissible])
-            corners = np.append(corners, corner[admissible], axis=0)
+            row, corner = self._admissible(row, corner)
+            rows = np.append(rows, row)
+            corners = np.append(corners, corner, axis=0)
             if len(rows) >= count:
                 return rows[:count], corners[:count]
         raise ValueError('no window of this size fits into the patches and the roi')
@@ -334,12 +377,9 @@ class GriddedNativePatchSampler(NativePatchSampler):
         super().__init__(dataset, size=size, roi=roi)
         self.stride = to_pixels(size if stride is None else stride, 'stride')
 
-    def __iter__(self) -> Iterator[NativeSlice]:
-        """Iterate over the windows of all patches.
-
-        Yields:
-            Window in the CRS of its patch, row by row.
-        """
+    def _windows(self) -> Windows:
+        """Windows of all processes in an epoch, the same in each."""
+        windows = [(np.empty(0, dtype=np.intp), np.empty((0, 2), dtype=np.intp))]
         for row in self._rows:
             tops, lefts = (
                 np.append(np.arange(first, last, step), last)
@@ -349,9 +389,9 @@ class GriddedNativePatchSampler(NativePatchSampler):
             )
             top, left = np.meshgrid(tops, lefts, indexing='ij')
             corners = np.stack([top.ravel(), left.ravel()], axis=1)
-            rows = np.full(len(corners), row)
-            admissible = self._admissible(rows, corners)
-            yield from self._slices(rows[admissible], corners[admissible])
+            windows.append(self._admissible(np.full(len(corners), row), corners))
+        rows, corners = map(np.concatenate, zip(*windows))
+        return rows, corners
 
 
 class CenterNativePatchSampler(NativePatchSampler):
@@ -378,13 +418,7 @@ class CenterNativePatchSampler(NativePatchSampler):
         """
         super().__init__(dataset, size=size, roi=roi)
 
-    def __iter__(self) -> Iterator[NativeSlice]:
-        """Iterate over the patches.
-
-        Yields:
-            Window in the CRS of its patch.
-        """
+    def _windows(self) -> Windows:
+        """Windows of all processes in an epoch, the same in each."""
         rows = self._rows
-        corners = (self._first[rows] + self._last[rows]) // 2
-        admissible = self._admissible(rows, corners)
-        yield from self._slices(rows[admissible], corners[admissible])
+        return self._admissible(rows, (self._first[rows] + self._last[rows]) // 2)

@@ -316,7 +316,8 @@ class CloudRemoval(BaseTask):
         Args:
             metrics: Metrics to log.
         """
-        self.log_dict(metrics.compute())
+        # Already the same in all processes, but Lightning does not know
+        self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
 
     def _step(
@@ -338,7 +339,10 @@ class CloudRemoval(BaseTask):
         if isinstance(self.criterion, CloudAwareLoss):
             context = (image, *_get(batch, 'mask_cloud'))
         loss: Tensor = self.criterion(prediction, target, *context)
-        self.log(f'{stage}_loss', loss, batch_size=len(image))
+        # A float, because Lightning cuts the mean of whole numbers over processes to a
+        # whole number. A step of training need not wait for the other processes
+        size: Any = float(len(image))
+        self.log(f'{stage}_loss', loss, batch_size=size, sync_dist=stage != 'train')
         metrics.update(prediction.detach(), target)
         return loss, prediction
 
