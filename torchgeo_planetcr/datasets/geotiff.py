@@ -139,13 +139,13 @@ def _interpret(
     sizes = (line * strip_height,) * whole + (line * rest,) * (rest > 0)
     sizes *= planes
     offsets = tags[STRIP_OFFSETS]
-    # Strips that follow each other without a gap; those of a sparse file are nowhere.
     first = offsets[0]
-    if tags[STRIP_SIZES] != sizes or offsets != tuple(
-        itertools.accumulate(sizes[:-1], initial=first)
-    ):
-        return None
-    if first == 0 or first + sum(sizes) > stamp.size:
+    # Strips that follow each other without a gap, or all those of a sparse file nowhere.
+    if tags[STRIP_SIZES] == sizes and first > 0:
+        expected = tuple(itertools.accumulate(sizes[:-1], initial=first))
+        if offsets != expected or first + sum(sizes) > stamp.size:
+            return None
+    elif offsets != (0,) * len(sizes) or any(tags[STRIP_SIZES]):
         return None
 
     nodata = None

@@ -24,6 +24,7 @@ class Stamp(NamedTuple):
 class Layout(NamedTuple):
     """Where the pixels of an uncompressed file lie, one line after the other."""
 
+    #: Bytes before the first pixel; 0 for a sparse file, which has a header alone.
     offset: int
     dtype: str
     count: int

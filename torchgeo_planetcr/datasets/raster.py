@@ -304,6 +304,8 @@ def read_pixels(
     # on each file system.
     with FileIO(header.filepath) as file:
         _check_stamp(os.fstat(file.fileno()), header)
+        if not offset:
+            return np.full((len(wanted), height, width), header.nodata or 0, dtype)
         for target, plane in zip(buffer, planes):
             first = plane * header.grid.height + row
             for piece in range(pieces):
