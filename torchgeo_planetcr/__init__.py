@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .datasets import NativeSlice as NativeSlice
     from .datasets import PlanetCR as PlanetCR
     from .datasets import download_sample as download_sample
+    from .summary import index as index
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
 
@@ -24,6 +25,7 @@ _MODULES = {
     'PlanetCR': 'datasets',
     'PlanetCRDataModule': 'datamodules',
     'download_sample': 'datasets',
+    'index': 'summary',
     'info': 'summary',
 }
 

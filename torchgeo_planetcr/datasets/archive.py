@@ -82,17 +82,15 @@ class Listing:
     def _add(self, entries: list[FileInfo]) -> None:
         """Add the files among the entries of a folder."""
         skip = len(os.path.join(os.path.abspath(self.root), ''))
-        # Only files have a size, and what is called like a file should be one.
-        files = [
-            entry
-            for entry in entries
-            if entry.size is not None or _FILENAME.fullmatch(entry.base_name)
-        ]
-        sizes = [-1 if entry.size is None else entry.size for entry in files]
-        mtimes = [
-            entry.mtime_ns if size >= 0 else -1 for entry, size in zip(files, sizes)
-        ]
-        self.folders.append(([entry.path[skip:] for entry in files], sizes, mtimes))
+        files, sizes = [], []
+        for entry in entries:
+            # Only files have a size, and what is called like a file should be one.
+            size = entry.size
+            if size is not None or _FILENAME.fullmatch(entry.base_name):
+                files.append(entry)
+                sizes.append(-1 if size is None else size)
+        paths = [entry.path[skip:] for entry in files]
+        self.folders.append((paths, sizes, [entry.mtime_ns or -1 for entry in files]))
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -39,6 +39,9 @@ from .raster import FileChangedError, read_headers, read_pixels, read_raster_hea
 #: CRS of an index whose rows have different CRSs: global, equal area, for look-up only.
 LOOKUP_CRS = 'EPSG:6933'
 
+#: CRS of longitude and latitude.
+DEGREES = 'EPSG:4326'
+
 #: Pieces into which an edge is cut where it is converted to another CRS.
 EDGE_PIECES = 32
 
@@ -211,14 +214,18 @@ def reproject(
     Returns:
         The converted polygons.
     """
-    result = polygons.copy()
     sources = np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape)
     targets = np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape)
-    pairs = pd.DataFrame({'source': sources, 'target': targets})
-    for (source, target), part in pairs.groupby(['source', 'target']):
-        rows = part.index
-        series = GeoSeries(polygons[rows], crs=parse_crs(source))
-        result[rows] = series.to_crs(parse_crs(target)).to_numpy()
+    rows = np.flatnonzero(sources != targets)
+    places = polygons[rows]
+    # PROJ finds the way to degrees forty times as fast as that to another projection.
+    for names, forward in ((sources[rows], True), (targets[rows], False)):
+        for name, part in pd.Series(names).groupby(names):
+            source, target = (name, DEGREES) if forward else (DEGREES, name)
+            series = GeoSeries(places[part.index], crs=parse_crs(source))
+            places[part.index] = series.to_crs(parse_crs(target)).to_numpy()
+    result = polygons.copy()
+    result[rows] = places
     return result
 
 
@@ -236,11 +243,16 @@ def kept_parts(index: GeoDataFrame) -> tuple[NDArray[np.object_], NDArray[np.boo
     """
     boxes = to_boxes(np.array(index['native_bounds'].tolist()).reshape(-1, 4))
     names = index['native_crs'].to_numpy(dtype=object)
-    kept = reproject(index.geometry.to_numpy(), crs_name(index.crs), names)
-    kept = shapely.intersection(kept, boxes)
+    geometry, crs = index.geometry.to_numpy(), crs_name(index.crs)
+    kept, is_whole = boxes.copy(), geometry == reproject(boxes, names, crs)
+    # Few are cut, which takes a hundred times as long to find out.
+    cut = np.flatnonzero(~is_whole)
+    parts = shapely.intersection(reproject(geometry[cut], crs, names[cut]), boxes[cut])
     # There and back again, a coordinate is off by a micrometre.
-    whole = shapely.area(kept) > (1 - 1e-7) * shapely.area(boxes)
-    return np.where(whole, boxes, kept), whole
+    is_cut = shapely.area(parts) <= (1 - 1e-7) * shapely.area(boxes[cut])
+    kept[cut[is_cut]] = parts[is_cut]
+    is_whole[cut] = ~is_cut
+    return kept, is_whole
 
 
 class NativeGeoDataset(GeoDataset, abc.ABC):
@@ -790,7 +802,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         self, header: RasterHeader, row: int, col: int, height: int, width: int
     ) -> NDArray[Any]:
         """Read a window of a file that has not changed, see :meth:`read_window`."""
-        bands, driver = self.band_indexes, self.driver
+        bands, driver = self.band_indexes or (), self.driver
         return read_pixels(header, row, col, height, width, bands, driver)
 
     @property

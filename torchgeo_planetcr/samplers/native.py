@@ -126,8 +126,9 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         self._first, self._last = start, stop - self._sizes
         # Polygons that windows must be checked against, None where all windows lie in.
         tolerance = TOLERANCE * self._res.min(axis=1)
-        self._parts = shapely.buffer(kept, tolerance, join_style='mitre')
-        self._parts[is_whole] = None
+        self._parts = np.full(len(index), None, dtype=object)
+        cut = ~is_whole
+        self._parts[cut] = shapely.buffer(kept[cut], tolerance[cut], join_style='mitre')
         self._in_roi = np.ones(len(index), dtype=bool)
         rows = np.flatnonzero((self._last >= self._first).all(axis=1))
         if roi is not None:
