@@ -380,19 +380,25 @@ class GriddedNativePatchSampler(NativePatchSampler):
 
     def _windows(self) -> Windows:
         """Windows of all processes in an epoch, the same in each."""
-        windows = [(np.empty(0, dtype=np.intp), np.empty((0, 2), dtype=np.intp))]
-        for row in self._rows:
-            tops, lefts = (
-                np.append(np.arange(first, last, step), last)
-                for first, last, step in zip(
-                    self._first[row], self._last[row], self.stride
-                )
-            )
-            top, left = np.meshgrid(tops, lefts, indexing='ij')
-            corners = np.stack([top.ravel(), left.ravel()], axis=1)
-            windows.append(self._admissible(np.full(len(corners), row), corners))
-        rows, corners = map(np.concatenate, zip(*windows))
-        return rows, corners
+        first, last = self._first[self._rows], self._last[self._rows]
+        # Most patches have the same size, and so the same grid.
+        ranges, kinds = np.unique(
+            np.concatenate([first, last], axis=1), axis=0, return_inverse=True
+        )
+        grids = [self._grid(*bounds) for bounds in ranges.tolist()]
+        counts = np.array([len(grid) for grid in grids], dtype=np.intp)
+        rows = np.repeat(self._rows, counts[kinds])
+        empty = np.empty((0, 2), dtype=np.intp)
+        return self._admissible(
+            rows, np.concatenate([empty, *(grids[kind] for kind in kinds.tolist())])
+        )
+
+    def _grid(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.intp]:
+        """Upper left corners of windows from a first to a last one."""
+        tops = np.append(np.arange(top, bottom, self.stride[0]), bottom)
+        lefts = np.append(np.arange(left, right, self.stride[1]), right)
+        rows, cols = np.meshgrid(tops, lefts, indexing='ij')
+        return np.stack([rows.ravel(), cols.ravel()], axis=1)
 
 
 class CenterNativePatchSampler(NativePatchSampler):
