@@ -15,6 +15,9 @@ from .datasets.index import index_path, open_index
 from .datasets.native import LeftOutWarning
 from .datasets.planetcr import PlanetCRNotFoundError
 
+#: Problems of each split that are written out.
+MAX_PROBLEMS = 10
+
 
 def index(root: Path) -> str:
     """Index a Planet-CR folder ahead of time, so that it opens at once.
@@ -36,10 +39,6 @@ def index(root: Path) -> str:
     if not patches.num_rows:
         raise PlanetCRNotFoundError(root, 'train')
     return f'{patches.num_rows} patches of {root} are indexed in {index_path(root)}'
-
-
-#: Problems of each split that are written out.
-MAX_PROBLEMS = 10
 
 
 def info(root: Path) -> str:
@@ -81,12 +80,12 @@ def info(root: Path) -> str:
                 notes.append(f'  ... and {len(problems) - MAX_PROBLEMS} more')
         notes.extend(f'{split}: {warning.message}' for warning in caught)
 
-        index = dataset.index
-        zones = {CRS(crs).utm_zone or crs for crs in index['native_crs'].unique()}
-        seasons = index['season'].value_counts()
+        patches = dataset.index
+        zones = {CRS(crs).utm_zone or crs for crs in patches['native_crs'].unique()}
+        seasons = patches['season'].value_counts()
         rows[split] = {
-            'patches': len(index),
-            'areas': index['aoi'].nunique(),
+            'patches': len(patches),
+            'areas': patches['aoi'].nunique(),
             **{season: seasons.get(season, 0) for season in SEASONS},
             'UTM zones': ' '.join(sorted(zones)),
         }

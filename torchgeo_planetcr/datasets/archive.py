@@ -90,7 +90,8 @@ class Listing:
                 files.append(entry)
                 sizes.append(-1 if size is None else size)
         paths = [entry.path[skip:] for entry in files]
-        self.folders.append((paths, sizes, [entry.mtime_ns or -1 for entry in files]))
+        mtimes_ns = [-1 if s < 0 else e.mtime_ns for e, s in zip(files, sizes)]
+        self.folders.append((paths, sizes, mtimes_ns))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -110,25 +111,37 @@ class Listing:
                 digest.update(repr(listed).encode())
         return digest.hexdigest()
 
-    def files(self) -> dict[str, Stamp]:
+    def files(self) -> dict[str, Stamp | None]:
         """Files of the data set, by their paths below the root.
 
         Returns:
-            The stamp of each file that is called like one of the archive.
+            The stamp of each file that is called like one of the archive. It is None for
+            one beside an ``.aux.xml`` file, on which it depends.
         """
-        return {
-            path: Stamp(size, mtime_ns)
-            for paths, sizes, mtimes_ns in self.folders
-            for path, size, mtime_ns in zip(paths, sizes, mtimes_ns)
-            if _FILENAME.fullmatch(path.rpartition('/')[2]) and '/.' not in path
-        }
+        files: dict[str, Stamp | None] = {}
+        for paths, sizes, mtimes_ns in self.folders:
+            for path, size, mtime_ns in zip(paths, sizes, mtimes_ns):
+                if _FILENAME.fullmatch(path.rpartition('/')[2]) and '/.' not in path:
+                    files[path] = Stamp(size, mtime_ns)
+        for paths, _, _ in self.folders:
+            for path in paths:
+                image = path.removesuffix('.aux.xml')
+                if image != path and image in files:
+                    files[image] = None
+        return files
 
 
 def _list_folder(folder: str, recursive: bool = True) -> list[FileInfo]:
     """List what is in a folder, which need not exist."""
     if not os.path.isdir(folder):
         return []
-    return LocalFileSystem().get_file_info(FileSelector(folder, recursive=recursive))
+    try:
+        selector = FileSelector(folder, recursive=recursive)
+        return LocalFileSystem().get_file_info(selector)
+    except UnicodeError as error:
+        raise OSError(
+            f'{folder} holds a file or folder whose name is not UTF-8: rename it ({error})'
+        ) from error
 
 
 class Patches(NamedTuple):

@@ -66,19 +66,19 @@ class PlanetCRSentinel1(NativeRasterDataset):
         array = super()._read_window(header, row, col, height, width)
         if np.isfinite(array).all():
             return array
-        mean = _finite_mean(header)
+        mean = array.dtype.type(_finite_mean(header))
         return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
 
 
 @functools.lru_cache(maxsize=128)
 def _finite_mean(header: RasterHeader) -> float:
-    """Mean of the valid pixels of a Sentinel-1 file, which may be a whole scene."""
-    grid = header.grid
+    """Mean of the valid VV and VH of a file, which may be a whole scene."""
+    grid, bands = header.grid, range(1, len(PlanetCRSentinel1.all_bands) + 1)
     lines = max(MAX_PIXELS // grid.width, 1)
     total, count = 0.0, 0
     for row in range(0, grid.height, lines):
         height = min(lines, grid.height - row)
-        array = read_pixels(header, row, 0, height, grid.width, driver='GTiff')
+        array = read_pixels(header, row, 0, height, grid.width, bands, 'GTiff')
         valid = array[~np.isnan(array)].clip(*FINITE_DECIBELS)
         total, count = total + valid.sum(dtype=np.float64), count + valid.size
     if not count:
@@ -287,7 +287,7 @@ def _read_mask(
     header: RasterHeader, row: int, col: int, height: int, width: int
 ) -> NDArray[np.uint8]:
     """Read a window of a cloud mask as 0 and 1."""
-    array = read_pixels(header, row, col, height, width, [1], driver='GTiff')
+    array = read_pixels(header, row, col, height, width, [1], 'GTiff')
     # NaN is not cloud either.
     is_cloud = array > 0
     if header.nodata is not None:

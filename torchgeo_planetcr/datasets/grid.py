@@ -167,6 +167,7 @@ def mosaic(
         if result is None:
             shape = (len(part), *covered.shape)
             result = np.full(shape, fill, dtype=part.dtype)
+        result = result.astype(np.result_type(result, part), copy=False)
         is_data = np.ones((height, width), dtype=bool)
         if masked:
             is_data &= ~np.ma.getmaskarray(part).any(axis=0)

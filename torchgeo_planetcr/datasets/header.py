@@ -15,7 +15,10 @@ from .grid import Grid
 
 
 class Stamp(NamedTuple):
-    """Version of a file: two with the same stamp are taken for the same."""
+    """Version of a file: what has the same path and stamp is taken for the same.
+
+    Files that are exchanged for others of the same size and time are not noticed.
+    """
 
     size: int
     mtime_ns: int
@@ -36,7 +39,8 @@ class Layout(NamedTuple):
 class RasterHeader(NamedTuple):
     """What an index keeps of a file.
 
-    *layout* is None for a file that GDAL must read, *stamp* for one that is not local.
+    *layout* is None for a file that GDAL must read, *stamp* for one that is not local or
+    depends on another file.
     """
 
     filepath: str

@@ -14,7 +14,7 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from torchgeo.datasets.utils import Path
 
 from .archive import GRID_ORDER, KINDS, Listing, list_patches
 from .components import COMPONENTS, PlanetCRCloudMask
-from .header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
+from .header import HEADER_SCHEMA, HeaderTable, RasterHeader
 from .native import reproject, to_boxes
 from .raster import read_headers
 
@@ -118,6 +118,18 @@ class ArchiveIndex(NamedTuple):
         problems = self.column(f'{modality}_problem')
         return problems.str.replace(ROOT, _prefix(self.root), regex=False)
 
+    def error(self, split: str) -> str | None:
+        """Why a split cannot be used.
+
+        Args:
+            split: the split.
+
+        Returns:
+            The reason, None if it can.
+        """
+        error = self.errors.get(split)
+        return error and error.replace(ROOT, _prefix(self.root))
+
     def headers(self, modality: str) -> HeaderTable:
         """Headers of the files of a modality, all of which must be readable.
 
@@ -150,7 +162,7 @@ def open_index(root: Path) -> ArchiveIndex:
     """
     listing = Listing(root)
     known, fingerprint = _load(root)
-    if fingerprint == listing.fingerprint:
+    if fingerprint == listing.fingerprint and not _has_recovered(known):
         return known
     index = _update(listing, known)
     if index.table.num_rows:
@@ -160,7 +172,7 @@ def open_index(root: Path) -> ArchiveIndex:
 
 def _prefix(root: Path) -> str:
     """Begin of the paths of all files of a folder."""
-    return os.path.join(root, '')
+    return os.path.join(root or os.curdir, '')
 
 
 def index_path(root: Path) -> str | None:
@@ -172,15 +184,21 @@ def index_path(root: Path) -> str | None:
     Returns:
         The newest of the possible places that hold one, None if there is none.
     """
-    paths = [path for path in _places(root) if os.path.isfile(path)]
-    return max(paths, key=os.path.getmtime, default=None)
+    times: dict[str, float] = {}
+    for path in _places(root):
+        # Another process may replace it at this moment.
+        with contextlib.suppress(OSError):
+            if os.path.isfile(path):
+                times[path] = os.path.getmtime(path)
+    return max(times, key=lambda path: times[path], default=None)
 
 
 def _places(root: Path) -> tuple[str, str]:
     """Where an index may be kept: in the folder, or in the user's cache folder."""
-    name = hashlib.blake2b(os.path.realpath(root).encode(), digest_size=8).hexdigest()
+    place = os.fsencode(os.path.realpath(root))
+    name = hashlib.blake2b(place, digest_size=8).hexdigest()
     cache = platformdirs.user_cache_dir('torchgeo-planetcr', appauthor=False)
-    return os.path.join(root, FILENAME), os.path.join(cache, f'{name}.parquet')
+    return _prefix(root) + FILENAME, os.path.join(cache, f'{name}.parquet')
 
 
 def _column_name(modality: str, name: str) -> str:
@@ -213,6 +231,8 @@ def _load(root: Path) -> tuple[ArchiveIndex, str | None]:
                 kept = json.loads(file.schema_arrow.metadata[b'PANDAS_ATTRS'])
                 if kept['format'] != FORMAT:
                     raise ValueError(f'it has format {kept["format"]}, not {FORMAT}')
+                if kept['patches'] != file.metadata.num_rows:
+                    raise ValueError('it holds other patches than were indexed')
                 table = file.read(schema.names).cast(schema)
             index = ArchiveIndex(root, table, kept['notes'], kept['errors'])
             return index, kept['fingerprint']
@@ -223,6 +243,18 @@ def _load(root: Path) -> tuple[ArchiveIndex, str | None]:
                 UserWarning,
             )
     return ArchiveIndex(root, schema.empty_table(), {}, {}), None
+
+
+def _has_recovered(index: ArchiveIndex) -> bool:
+    """Whether a file can be read that could not when the index was made."""
+    for modality in KINDS:
+        problems = index.column(f'{modality}_problem')
+        if problems.notna().any():
+            paths = index.filepaths(modality)[problems.notna()].tolist()
+            found, _ = read_headers(paths, COMPONENTS[modality].read_header)
+            if found:
+                return True
+    return False
 
 
 def _update(listing: Listing, known: ArchiveIndex) -> ArchiveIndex:
@@ -242,46 +274,46 @@ def _update(listing: Listing, known: ArchiveIndex) -> ArchiveIndex:
         stamps = zip(old['size'].to_pylist(), old['mtime_ns'].to_pylist())
         rows = {
             path: row
-            for row, (path, stamp) in enumerate(
-                zip(old['filepath'].to_pylist(), stamps)
+            for row, (path, stamp, problem) in enumerate(
+                zip(old['filepath'].to_pylist(), stamps, old['problem'].to_pylist())
             )
-            if path is not None and files.get(path) == stamp
+            # What kept a file from being read may have passed.
+            if path is not None and problem is None and files.get(path) == stamp
         }
         paths = patches[modality].tolist()
         if modality == 'cloud_mask':
             # The place of a mask on Earth is that of its image.
             for path, image in zip(paths, patches['cloudy']):
-                if image in new:
+                if image is None or image in new:
                     rows.pop(path, None)
         missing = [path for path in paths if path is not None and path not in rows]
         rows |= {path: row for row, path in enumerate(missing, start=len(old))}
-        table = pa.concat_tables([old, _read_files(root, modality, missing, files)])
+        table = pa.concat_tables([old, _read_files(root, modality, missing)])
         table = table.take(pa.array([rows.get(path) for path in paths], pa.int64()))
         columns |= zip(names, table.columns)
         new.update(missing)
 
+    index = ArchiveIndex(root, pa.table(columns), notes, errors)
+    masks = index.select(pc.is_valid(columns['cloud_mask_crs'])).headers('cloud_mask')
     cover = dict(
         zip(*(known.table[n].to_pylist() for n in ('cloud_mask', 'cloud_cover')))
     )
-    cover = {path: share for path, share in cover.items() if path not in new}
-    index = ArchiveIndex(root, pa.table(columns), notes, errors)
-    has_mask = pc.and_(
-        pc.is_valid(columns['cloud_mask']), pc.is_null(columns['cloud_mask_problem'])
+    read, problems = _read_cloud_cover(root, masks, new)
+    cover = {path: share for path, share in cover.items() if path not in new} | read
+    paths = patches['cloud_mask'].tolist()
+    columns['cloud_cover'] = pa.array([cover.get(path) for path in paths], pa.float64())
+    reasons = zip(paths, columns['cloud_mask_problem'].to_pylist())
+    columns['cloud_mask_problem'] = pa.array(
+        [problems.get(path, problem) for path, problem in reasons], pa.string()
     )
-    masks = index.select(has_mask).headers('cloud_mask')
-    cover |= _read_cloud_cover(_prefix(root), masks, cover)
-    shares = [cover.get(path) for path in patches['cloud_mask']]
-    columns['cloud_cover'] = pa.array(shares, pa.float64())
     schema = _index_schema()
     table = pa.table([columns[name] for name in schema.names], schema)
     return index._replace(table=table)
 
 
-def _read_files(
-    root: Path, modality: str, paths: list[str], files: Mapping[str, Stamp]
-) -> pa.Table:
+def _read_files(root: Path, modality: str, paths: list[str]) -> pa.Table:
     """Read the headers of files; those that cannot be read have a problem instead."""
-    prefix = _prefix(root)
+    prefix = _prefix(os.path.abspath(root))
 
     def read(path: str) -> RasterHeader:
         header = COMPONENTS[modality].read_header(prefix + path)
@@ -290,11 +322,7 @@ def _read_files(
     headers, problems = read_headers(paths, read, f'Indexing {modality}')
     found = HeaderTable.from_headers(headers.values()).table
     unreadable = [
-        {
-            'filepath': path,
-            'problem': problem.replace(prefix, ROOT),
-            **(files[path]._asdict() if path in files else {}),
-        }
+        {'filepath': path, 'problem': problem.replace(prefix, ROOT)}
         for path, problem in problems.items()
     ]
     table = pa.concat_tables(
@@ -308,18 +336,19 @@ def _read_files(
 
 
 def _read_cloud_cover(
-    prefix: str, masks: HeaderTable, known: Container[str]
-) -> dict[str, float]:
-    """Read the share of cloud of masks of which it is not known."""
+    root: Path, masks: HeaderTable, paths: Container[str | None]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Read the share of cloud of those masks that *paths* names, or why one cannot."""
+    prefix = _prefix(root)
 
     def read(path: str) -> float:
         return PlanetCRCloudMask.read_cloud_cover(masks[masks.find(prefix + path)])
 
-    paths = [path.removeprefix(prefix) for path in masks.table['filepath'].to_pylist()]
-    missing = [path for path in paths if path not in known]
-    # What is wrong with a mask, one learns by reading it.
-    cover, _ = read_headers(missing, read, 'Cloud cover')
-    return cover
+    known = [path.removeprefix(prefix) for path in masks.table['filepath'].to_pylist()]
+    cover, problems = read_headers(
+        [p for p in known if p in paths], read, 'Cloud cover'
+    )
+    return cover, {path: text.replace(prefix, ROOT) for path, text in problems.items()}
 
 
 def _save(index: ArchiveIndex, fingerprint: str) -> None:
@@ -330,6 +359,7 @@ def _save(index: ArchiveIndex, fingerprint: str) -> None:
     patches.attrs = {
         'format': FORMAT,
         'fingerprint': fingerprint,
+        'patches': len(patches),
         'notes': index.notes,
         'errors': index.errors,
     }

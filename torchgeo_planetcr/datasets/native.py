@@ -21,7 +21,6 @@ import shapely
 import torch
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
-from pandas.api.types import is_string_dtype
 from pyproj import CRS
 from torch import Tensor
 from torchgeo.datasets import (
@@ -214,18 +213,28 @@ def reproject(
     Returns:
         The converted polygons.
     """
-    sources = np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape)
-    targets = np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape)
-    rows = np.flatnonzero(sources != targets)
-    places = polygons[rows]
     # PROJ finds the way to degrees forty times as fast as that to another projection.
-    for names, forward in ((sources[rows], True), (targets[rows], False)):
-        for name, part in pd.Series(names).groupby(names):
-            source, target = (name, DEGREES) if forward else (DEGREES, name)
-            series = GeoSeries(places[part.index], crs=parse_crs(source))
-            places[part.index] = series.to_crs(parse_crs(target)).to_numpy()
+    if any(
+        isinstance(names, str) and names == LOOKUP_CRS for names in (sources, targets)
+    ):
+        polygons, sources = _convert(polygons, sources, DEGREES), DEGREES
+    return _convert(polygons, sources, targets)
+
+
+def _convert(
+    polygons: NDArray[np.object_],
+    sources: NDArray[np.object_] | str,
+    targets: NDArray[np.object_] | str,
+) -> NDArray[np.object_]:
+    """Convert polygons directly, see :func:`reproject`."""
     result = polygons.copy()
-    result[rows] = places
+    names = {
+        'source': np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape),
+        'target': np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape),
+    }
+    for (source, target), part in pd.DataFrame(names).groupby(list(names)):
+        series = GeoSeries(polygons[part.index], crs=parse_crs(source))
+        result[part.index] = series.to_crs(parse_crs(target)).to_numpy()
     return result
 
 
@@ -308,18 +317,26 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         state = {k: v for k, v in self.__dict__.items() if k not in self._made}
         if '_index' in state:
             index = state.pop('_index')
-            texts = [name for name in index if is_string_dtype(index[name])]
-            table = pa.table({name: index[name].to_numpy() for name in texts})
-            rest = index.drop(columns=texts)
-            state['_parts_of_index'] = list(index.columns), rest, pack(table)
+            dtypes = {
+                name: dtype
+                for name, dtype in index.dtypes.items()
+                if isinstance(dtype, pd.StringDtype)
+            }
+            table = pa.table(
+                {
+                    name: pa.array(index[name], pa.string(), from_pandas=True)
+                    for name in dtypes
+                }
+            )
+            rest = index.drop(columns=list(dtypes))
+            state['_parts_of_index'] = list(index.columns), rest, dtypes, pack(table)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Put the index together again."""
         if '_parts_of_index' in state:
-            names, rest, texts = state.pop('_parts_of_index')
-            columns = unpack(texts).to_pandas()
-            columns.index = rest.index
+            names, rest, dtypes, texts = state.pop('_parts_of_index')
+            columns = unpack(texts).to_pandas().astype(dtypes).set_index(rest.index)
             state['_index'] = rest.assign(**columns)[names]
         self.__dict__.update(state)
 
@@ -843,6 +860,9 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         dy = 2 * max((ymax - ymin) / target.height, source.yres)
         rows, cols = source.inside((xmin - dx, ymin - dy, xmax + dx, ymax + dy))
         height, width = rows.stop - rows.start, cols.stop - cols.start
+        if not (height and width):
+            shape = len(self.band_indexes or [1]), target.height, target.width
+            return np.ma.masked_all(shape)
         array = self.read_window(header, rows.start, cols.start, height, width)
         window = source.window(rows.start, cols.start, height, width)
         grids: dict[str, Any] = {

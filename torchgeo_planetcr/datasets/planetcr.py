@@ -4,7 +4,6 @@
 """Planet-CR dataset."""
 
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -31,7 +30,7 @@ from .components import (
 )
 from .grid import Grid, mosaic
 from .header import HeaderTable, RasterHeader
-from .index import PATCH_COLUMNS, ROOT, ArchiveIndex, open_index
+from .index import PATCH_COLUMNS, ArchiveIndex, open_index
 from .native import NativeGeoDataset, NativeRasterDataset, native_index, report_problems
 from .plot import plot_sample
 
@@ -199,8 +198,8 @@ class PlanetCR(NativeGeoDataset):
 
     def _patches_of_split(self, index: ArchiveIndex) -> ArchiveIndex:
         """Patches of the split, and what their user should know."""
-        if error := index.errors.get(self.split):
-            raise ValueError(error.replace(ROOT, os.path.join(self.root, '')))
+        if error := index.error(self.split):
+            raise ValueError(error)
         if note := index.notes.get(self.split):
             warnings.warn(f'{self.root}: {note}', UserWarning)
         splits = index.column('split')

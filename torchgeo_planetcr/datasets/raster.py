@@ -40,6 +40,9 @@ CHUNK = 64
 #: Threads that read headers, at most.
 MAX_THREADS = 32
 
+#: Seconds below which the time that a thread was busy means nothing.
+CLOCK_TICK = 1e-3
+
 #: A disk reads whole pages: bytes between two lines that fill less than one cost nothing.
 PAGE_SIZE = 4096
 
@@ -72,6 +75,8 @@ def read_headers[T](
     """
     headers: dict[str, T] = {}
     problems: dict[str, str] = {}
+    if not filepaths:
+        return headers, problems
 
     def read(chunk: Sequence[str]) -> None:
         for filepath in chunk:
@@ -85,7 +90,7 @@ def read_headers[T](
     elapsed, busy = time.perf_counter() - start, time.thread_time() - busy
     # As many as keep Python, which works on one at a time, busy while the others wait for
     # the disk: one on a local disk, on which more hinder each other, many on a network's.
-    threads = min(max(round(elapsed / busy), 1), MAX_THREADS)
+    threads = min(max(round(elapsed / max(busy, CLOCK_TICK)), 1), MAX_THREADS)
     chunks = [filepaths[i : i + CHUNK] for i in range(CHUNK, len(filepaths), CHUNK)]
     with (
         ThreadPoolExecutor(threads) as executor,
@@ -167,6 +172,8 @@ def _read_gdal_header(filepath: str, driver: str | None) -> tuple[RasterHeader, 
             src.height,
             src.width,
         )
+        if os.path.exists(f'{filepath}.aux.xml'):
+            stamp = None
         return RasterHeader(filepath, grid, src.nodata, stamp=stamp), src.count
 
 
@@ -240,15 +247,18 @@ def open_raster(header: RasterHeader, driver: str | None = None) -> DatasetReade
         FileChangedError: If the file is not that of *header*.
         RasterioIOError: If the file cannot be read.
     """
-    if header.stamp is not None:
-        _check_stamp(os.stat(header.filepath), header)
-    version = os.getpid(), threading.get_ident(), header.stamp
+    version: list[int] = [os.getpid(), threading.get_ident()]
+    if os.path.isfile(header.filepath):
+        stat = os.stat(header.filepath)
+        _check_stamp(stat, header)
+        version += [stat.st_ino, stat.st_size, stat.st_mtime_ns]
     return _open_version(header.filepath, driver, *version)
 
 
 def _check_stamp(stat: os.stat_result, header: RasterHeader) -> None:
     """Refuse a file that is not that of the header."""
-    if (stat.st_size, stat.st_mtime_ns) != header.stamp:
+    stamp = stat.st_size, stat.st_mtime_ns
+    if header.stamp is not None and header.stamp != stamp:
         raise FileChangedError(f'{header.filepath} has changed')
 
 
@@ -278,23 +288,30 @@ def read_pixels(
     Raises:
         FileChangedError: If the file is not that of *header*.
         OSError: If the file cannot be read.
+        ValueError: If the window is not inside the file.
     """
+    grid = header.grid
+    if not (0 <= row <= grid.height - height and 0 <= col <= grid.width - width):
+        raise ValueError(
+            f'window ({row}, {col}, {height}, {width}) is not inside {header.filepath}'
+        )
     if header.layout is None:
         window = Window(col, row, width, height)
         return open_raster(header, driver).read(list(bands) or None, window=window)
 
     offset, name, count, interleave = header.layout
     if interleave == 'column':
-        _, _, _, _, _, lines, columns = header.grid
-        grid = header.grid._replace(height=columns, width=lines)
+        grid = grid._replace(height=grid.width, width=grid.height)
         layout = header.layout._replace(interleave='band')
         turned = header._replace(grid=grid, layout=layout)
         return read_pixels(turned, col, row, width, height).transpose(0, 2, 1)
     dtype = np.dtype(name)
+    if dtype.hasobject:
+        raise OSError('its index is damaged: remove it')
     wanted = [band - 1 for band in bands] or list(range(count))
     planes, samples = ([0], count) if interleave == 'pixel' else (wanted, 1)
     pixel = samples * dtype.itemsize
-    line, length = header.grid.width * pixel, width * pixel
+    line, length = grid.width * pixel, width * pixel
     if line - length < PAGE_SIZE:
         pieces, size, step = 1, (height - 1) * line + length, line
     else:
@@ -307,7 +324,7 @@ def read_pixels(
         if not offset:
             return np.full((len(wanted), height, width), header.nodata or 0, dtype)
         for target, plane in zip(buffer, planes):
-            first = plane * header.grid.height + row
+            first = plane * grid.height + row
             for piece in range(pieces):
                 file.seek(offset + (first + piece) * line + col * pixel)
                 if file.readinto(target[piece]) != size:

@@ -98,7 +98,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
 
         Raises:
             TypeError: If *dataset* does not keep native grids.
-            ValueError: If *size* is larger than a patch.
+            ValueError: If *size* is larger than a patch, or the CRS of *dataset* was set.
         """
         # Not that of DistributedSampler, which asks for the process group at once
         self.epoch = 0
@@ -107,6 +107,11 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
             raise TypeError(
                 f'{type(dataset).__name__} has no native grids in its index: use the '
                 'samplers of torchgeo.samplers'
+            )
+        if warped_to := getattr(dataset, 'warped_to', None):
+            raise ValueError(
+                f'pixels of {type(dataset).__name__} are warped to {warped_to}, where its '
+                'files have no grid: use the samplers of torchgeo.samplers'
             )
         self._crs = index['native_crs'].to_numpy(dtype=object)
         self._times = index.index
