@@ -10,8 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from torchgeo_planetcr import info
+from torchgeo_planetcr import PlanetCR, index, info
 from torchgeo_planetcr.datasets import download
+from torchgeo_planetcr.datasets.index import FILENAME
 from torchgeo_planetcr.main import main
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
@@ -141,6 +142,35 @@ def test_info(root: Path, own_root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 'test: no patches' in printed
 
 
+def test_index(own_root: Path) -> None:
+    path = own_root / FILENAME
+    path.unlink(missing_ok=True)
+    expected = f'16 patches of {own_root} are indexed in {path}\n'
+    assert run('planetcr', 'index', own_root) == expected
+    before = path.stat()
+    assert len(PlanetCR(own_root)) == 12
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
+    next(own_root.glob('test/S1_*/*/*.tif')).unlink()
+    assert index(own_root) == expected.strip()
+    assert path.stat().st_mtime_ns > before.st_mtime_ns
+
+
+def test_index_of_a_folder_without_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match='planetcr index: Planet-CR not found'):
+        main(['index', str(tmp_path)])
+    with pytest.raises(SystemExit, match='planetcr index: Planet-CR not found'):
+        main(['index', str(tmp_path / 'nowhere')])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SystemExit):
+        main(['index'])
+    assert 'root' in capsys.readouterr().err
+
+
 def test_download_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_root: Path
 ) -> None:
@@ -187,5 +217,13 @@ def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main(args)
     assert error.value.code == 0
     printed = capsys.readouterr().out
-    for command in ('fit', 'validate', 'test', 'predict', 'info', 'download-sample'):
+    for command in (
+        'fit',
+        'validate',
+        'test',
+        'predict',
+        'info',
+        'index',
+        'download-sample',
+    ):
         assert command in printed

@@ -4,6 +4,7 @@
 """Data sets of the modalities of Planet-CR."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
@@ -58,6 +59,11 @@ class PlanetCRSentinel1(NativeRasterDataset):
     filename_glob = 'S1_*.tif'
     all_bands = ('VV', 'VH')
     driver = 'GTiff'
+
+    @property
+    def fill(self) -> float:
+        """Value of pixels without data: that of the files, but never NaN."""
+        return 0 if math.isnan(super().fill) else super().fill
 
     def _read_window(
         self, header: RasterHeader, row: int, col: int, height: int, width: int

@@ -180,7 +180,7 @@ def _interpret(
             return None
         nodata = float(text)
         # A number that the type cannot hold, GDAL rounds or leaves out.
-        if not math.isnan(nodata) and dtype.type(nodata) != nodata:
+        if not math.isnan(nodata) and dtype.type(nodata).item() != nodata:
             return None
 
     crs = _interpret_crs(tags[GEO_KEYS])

@@ -255,6 +255,16 @@ def open_raster(header: RasterHeader, driver: str | None = None) -> DatasetReade
     return _open_version(header.filepath, driver, *version)
 
 
+def _fill(buffer: NDArray[np.uint8], file: FileIO) -> None:
+    """Read as many bytes as a buffer holds."""
+    while len(buffer):
+        # Linux gives 2 GB at a time.
+        count = file.readinto(buffer)
+        if not count:
+            raise OSError('it has been cut short')
+        buffer = buffer[count:]
+
+
 def _check_stamp(stat: os.stat_result, header: RasterHeader) -> None:
     """Refuse a file that is not that of the header."""
     stamp = stat.st_size, stat.st_mtime_ns
@@ -327,8 +337,7 @@ def read_pixels(
             first = plane * grid.height + row
             for piece in range(pieces):
                 file.seek(offset + (first + piece) * line + col * pixel)
-                if file.readinto(target[piece]) != size:
-                    raise OSError('it has been cut short')
+                _fill(target[piece], file)
     array: NDArray[Any] = np.ndarray(
         (len(planes), height, width, samples),
         dtype,
