@@ -21,7 +21,7 @@ import shapely
 import torch
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from torch import Tensor
 from torchgeo.datasets import (
     DatasetNotFoundError,
@@ -213,29 +213,44 @@ def reproject(
     Returns:
         The converted polygons.
     """
+    coordinates, owners = shapely.get_coordinates(polygons, return_index=True)
+    routes = pd.DataFrame(
+        {
+            'source': np.broadcast_to(
+                np.asarray(sources, dtype=object), polygons.shape
+            ),
+            'target': np.broadcast_to(
+                np.asarray(targets, dtype=object), polygons.shape
+            ),
+        }
+    ).groupby(['source', 'target'])
+    kinds = routes.ngroup().to_numpy()[owners]
+    order = np.argsort(kinds, kind='stable')
+    pairs: list[Any] = list(routes.groups)
+    parts = np.split(order, np.cumsum(np.bincount(kinds))[:-1])
+    for (source, target), rows in zip(pairs, parts):
+        x, y = coordinates[rows].T
+        for start, stop in _legs(source, target):
+            x, y = _transformer(start, stop).transform(x, y)
+        coordinates[rows] = np.stack([x, y], axis=1)
+    return shapely.set_coordinates(polygons.copy(), coordinates)
+
+
+def _legs(source: str, target: str) -> list[tuple[str, str]]:
+    """Steps from one CRS to another."""
+    if source == target:
+        return []
     # PROJ finds the way to degrees forty times as fast as that to another projection.
-    if any(
-        isinstance(names, str) and names == LOOKUP_CRS for names in (sources, targets)
-    ):
-        polygons, sources = _convert(polygons, sources, DEGREES), DEGREES
-    return _convert(polygons, sources, targets)
+    if LOOKUP_CRS in (source, target):
+        return [(source, DEGREES), (DEGREES, target)]
+    return [(source, target)]
 
 
-def _convert(
-    polygons: NDArray[np.object_],
-    sources: NDArray[np.object_] | str,
-    targets: NDArray[np.object_] | str,
-) -> NDArray[np.object_]:
-    """Convert polygons directly, see :func:`reproject`."""
-    result = polygons.copy()
-    names = {
-        'source': np.broadcast_to(np.asarray(sources, dtype=object), polygons.shape),
-        'target': np.broadcast_to(np.asarray(targets, dtype=object), polygons.shape),
-    }
-    for (source, target), part in pd.DataFrame(names).groupby(list(names)):
-        series = GeoSeries(polygons[part.index], crs=parse_crs(source))
-        result[part.index] = series.to_crs(parse_crs(target)).to_numpy()
-    return result
+@functools.lru_cache(maxsize=1024)
+def _transformer(source: str, target: str) -> Transformer:
+    """Function that converts coordinates from one CRS to another."""
+    crs = parse_crs(source), parse_crs(target)
+    return Transformer.from_crs(*crs, always_xy=True)
 
 
 def kept_parts(index: GeoDataFrame) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
