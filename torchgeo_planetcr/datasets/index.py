@@ -36,7 +36,7 @@ from .raster import read_headers
 #: Name of the file, in the folder that it describes.
 FILENAME = 'planetcr_index.parquet'
 
-#: Version of the columns and what they mean.
+#: Version of the columns and what they mean, and of the way in which headers are read.
 FORMAT = 1
 
 #: Columns of a patch but for those of its files; the last is a number.
@@ -158,7 +158,6 @@ def open_index(root: Path) -> ArchiveIndex:
 
     Raises:
         OSError: If a folder cannot be read.
-        ValueError: If a list is malformed.
     """
     listing = Listing(root)
     known, fingerprint = _load(root)
