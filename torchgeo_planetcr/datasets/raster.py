@@ -85,20 +85,24 @@ def read_headers[T](
             except (OSError, ValueError) as error:
                 problems[filepath] = str(error)
 
-    start, busy = time.perf_counter(), time.thread_time()
-    read(filepaths[:CHUNK])
-    elapsed, busy = time.perf_counter() - start, time.thread_time() - busy
-    # As many as keep Python, which works on one at a time, busy while the others wait for
-    # the disk: one on a local disk, on which more hinder each other, many on a network's.
-    threads = min(max(round(elapsed / max(busy, CLOCK_TICK)), 1), MAX_THREADS)
-    chunks = [filepaths[i : i + CHUNK] for i in range(CHUNK, len(filepaths), CHUNK)]
-    with (
-        ThreadPoolExecutor(threads) as executor,
-        tqdm(total=len(filepaths), desc=description, unit='file', delay=1) as bar,
-    ):
-        bar.update(len(filepaths[:CHUNK]))
-        for chunk, _ in zip(chunks, executor.map(read, chunks)):
-            bar.update(len(chunk))
+    with warnings.catch_warnings():
+        # It is among the problems, and the warning does not name the file. Filters are
+        # shared by all threads.
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
+        start, busy = time.perf_counter(), time.thread_time()
+        read(filepaths[:CHUNK])
+        elapsed, busy = time.perf_counter() - start, time.thread_time() - busy
+        # As many as keep Python, which works on one at a time, busy while the others wait
+        # for the disk: one on a local disk, as more hinder each other, many on a network's.
+        threads = min(max(round(elapsed / max(busy, CLOCK_TICK)), 1), MAX_THREADS)
+        chunks = [filepaths[i : i + CHUNK] for i in range(CHUNK, len(filepaths), CHUNK)]
+        with (
+            ThreadPoolExecutor(threads) as executor,
+            tqdm(total=len(filepaths), desc=description, unit='file', delay=1) as bar,
+        ):
+            bar.update(len(filepaths[:CHUNK]))
+            for chunk, _ in zip(chunks, executor.map(read, chunks)):
+                bar.update(len(chunk))
     return {path: headers[path] for path in filepaths if path in headers}, problems
 
 
@@ -135,14 +139,11 @@ def read_raster_header(
 
 def _read_gdal_header(filepath: str, driver: str | None) -> tuple[RasterHeader, int]:
     """Read the header of any raster file, and the number of its bands."""
-    with warnings.catch_warnings():
-        # It is an error below, and the warning does not name the file.
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        try:
-            stamp = read_stamp(filepath)
-            src = rasterio.open(filepath, driver=driver)
-        except OSError as error:
-            raise OSError(f'{filepath} is not a readable raster: {error}') from error
+    try:
+        stamp = read_stamp(filepath)
+        src = rasterio.open(filepath, driver=driver)
+    except OSError as error:
+        raise OSError(f'{filepath} is not a readable raster: {error}') from error
     with src:
         transform = src.transform
         if src.crs is None or transform.is_identity:
