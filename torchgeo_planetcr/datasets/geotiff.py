@@ -112,8 +112,9 @@ def _read_tags(
     if end + 4 > len(head) or head[end : end + 4] != bytes(4):
         return None
     tags = {}
-    for place in range(start + 2, end, 12):
-        tag, field_type, number, offset = struct.unpack_from('<HHII', head, place)
+    entries = struct.iter_unpack('<HHII', head[start + 2 : end])
+    for place, entry in zip(range(start + 2, end, 12), entries):
+        tag, field_type, number, offset = entry
         if field_type not in FIELD_TYPES:
             return None
         code, size = FIELD_TYPES[field_type]
