@@ -7,33 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from rasterio.transform import from_origin
+from rasters import write
 
 README = Path(__file__).parents[1] / 'README.md'
-
-
-def write(
-    path: Path,
-    count: int,
-    dtype: str,
-    crs: str,
-    origin: tuple[int, int, int],
-    size: int,
-) -> None:
-    xmin, ymax, res = origin
-    with rasterio.open(
-        path,
-        'w',
-        driver='GTiff',
-        width=size,
-        height=size,
-        count=count,
-        dtype=dtype,
-        crs=crs,
-        transform=from_origin(xmin, ymax, res, res),
-    ) as dst:
-        dst.write(np.ones((count, size, size), dtype))
 
 
 def test_python(
@@ -44,15 +21,18 @@ def test_python(
 ) -> None:
     """The examples run as printed, one after the other."""
     (tmp_path / 'data').symlink_to(root)
-    write(tmp_path / 'scene.tif', 4, 'uint16', 'EPSG:32633', (499998, 5400000, 3), 1000)
+    write(
+        tmp_path / 'scene.tif',
+        np.ones((4, 1000, 1000), np.uint16),
+        crs='EPSG:32633',
+        transform=from_origin(499998, 5400000, 3, 3),
+    )
     # The same place in the next zone.
     write(
         tmp_path / 'sentinel1.tif',
-        2,
-        'float32',
-        'EPSG:32632',
-        (936000, 5422000, 10),
-        1500,
+        np.ones((2, 1500, 1500), np.float32),
+        crs='EPSG:32632',
+        transform=from_origin(936000, 5422000, 10, 10),
     )
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

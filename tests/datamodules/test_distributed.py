@@ -20,15 +20,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, PlanetCRDataModule
-
-#: Kinds of files and their suffixes, in the order of the authors' lists.
-KINDS = {
-    'planet_cloudfree': '.tif',
-    'planet_cloudy': '.tif',
-    'S1': '.tif',
-    'landcover': '.tif',
-    'cloudmask': '.npy',
-}
+from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS
 
 #: Number of windows in an epoch and number of workers, of each training.
 FITS = ((7, 0), (8, 2))
@@ -148,8 +140,14 @@ def large_root(
     lines = []
     for number in (1, 2, 3):
         paths = [
-            data.filepath(root, data.AREAS[0], number, kind, suffix)
-            for kind, suffix in KINDS.items()
+            data.filepath(
+                root,
+                data.AREAS[0],
+                number,
+                KINDS[modality],
+                '.npy' if modality == 'cloud_mask' else '.tif',
+            )
+            for modality in LIST_COLUMNS
         ]
         lines.append(','.join(str(path.relative_to(root / 'train')) for path in paths))
     (large_root / 'val.csv').write_text('\n'.join(lines))

@@ -15,6 +15,7 @@ from pyproj import CRS
 from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine, from_origin
+from rasters import make_array, write
 
 from torchgeo_planetcr.datasets.geotiff import HEAD_SIZE, read_plain_header
 from torchgeo_planetcr.datasets.header import Layout, RasterHeader, Stamp
@@ -23,30 +24,6 @@ from torchgeo_planetcr.datasets.raster import read_pixels, read_raster_header
 WIDTH, HEIGHT, BANDS, STRIP_HEIGHT, STRIP_SIZES, PLANAR = 256, 257, 277, 278, 279, 284
 PIXEL_SCALE, TIE_POINT, GEO_KEYS, GDAL_NODATA = 33550, 33922, 34735, 42113
 CUSTOM_CRS = '+proj=tmerc +lat_0=1.5 +lon_0=12.25 +x_0=1000 +ellps=GRS80 +units=m'
-
-
-def make_array(
-    count: int, height: int, width: int, dtype: str = 'uint16'
-) -> NDArray[Any]:
-    rng = np.random.default_rng([count, height, width])
-    array = rng.integers(1, 100, (count, height, width))
-    return array.astype(dtype)
-
-
-def write(path: Path, array: NDArray[Any], **options: Any) -> Path:
-    count, height, width = array.shape
-    profile: dict[str, Any] = {
-        'driver': 'GTiff',
-        'count': count,
-        'height': height,
-        'width': width,
-        'dtype': array.dtype,
-        'crs': 'EPSG:32646',
-        'transform': from_origin(500001, 2000004, 3, 3),
-    }
-    with rasterio.open(path, 'w', **(profile | options)) as dst:
-        dst.write(array)
-    return path
 
 
 def read_all(header: RasterHeader) -> NDArray[Any]:
@@ -272,7 +249,9 @@ class TestPlain:
         ids=['RGB', 'alpha', 'half precision'],
     )
     def test_options(self, tmp_path: Path, options: dict[str, Any]) -> None:
-        array = make_array(options.get('count', 3), 9, 8, options.get('dtype', 'uint8'))
+        # Numbers that half precision holds.
+        array = make_array(options.get('count', 3), 9, 8, 'uint8')
+        array = array.astype(options.get('dtype', 'uint8'))
         path = write(tmp_path / 'a.tif', array, **options)
         header = read_plain_header(str(path))
         check(path, header)

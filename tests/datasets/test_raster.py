@@ -18,6 +18,7 @@ import torch
 from geopandas.testing import assert_geodataframe_equal
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
+from rasters import make_array, write
 from torch.utils.data import DataLoader
 
 from torchgeo_planetcr.datasets import (
@@ -57,29 +58,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     'BigTIFF': {'BIGTIFF': 'YES'},
     'tiled': {'tiled': True, 'blockxsize': 16, 'blockysize': 16},
 }
-
-
-def make_array(
-    count: int, height: int, width: int, dtype: str = 'uint16', seed: int = 0
-) -> NDArray[Any]:
-    rng = np.random.default_rng([seed, count, height, width])
-    return rng.integers(0, 30_000, (count, height, width)).astype(dtype)
-
-
-def write(path: Path, array: NDArray[Any], **options: Any) -> Path:
-    count, height, width = array.shape
-    profile: dict[str, Any] = {
-        'driver': 'GTiff',
-        'count': count,
-        'height': height,
-        'width': width,
-        'dtype': array.dtype,
-        'crs': 'EPSG:32646',
-        'transform': from_origin(500001, 2000004, 3, 3),
-    }
-    with rasterio.open(path, 'w', **(profile | options)) as dst:
-        dst.write(array)
-    return path
 
 
 def windows(height: int, width: int) -> list[tuple[int, int, int, int]]:

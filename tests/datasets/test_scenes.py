@@ -19,6 +19,7 @@ from pyproj import Transformer
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
+from rasters import write
 from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import Sample
 
@@ -76,20 +77,6 @@ def centres(
     rows, cols = np.mgrid[:height, :width] + 0.5
     x = transform.c + transform.a * cols
     return x, transform.f + transform.e * rows
-
-
-def write(path: Path, array: NDArray[Any], **options: Any) -> Path:
-    count, height, width = array.shape
-    profile: dict[str, Any] = {
-        'driver': 'GTiff',
-        'count': count,
-        'height': height,
-        'width': width,
-        'dtype': array.dtype,
-    }
-    with rasterio.open(path, 'w', **(profile | options)) as dst:
-        dst.write(array)
-    return path
 
 
 def write_radar(

@@ -71,7 +71,7 @@ HEADER_SCHEMA = pa.schema(
     ]
 )
 
-#: Numbers of a header, in the order of :class:`RasterHeader`.
+#: Numbers of a header, and their types in memory.
 NUMBERS = [
     *((name, 'f8') for name in ('xmin', 'ymax', 'xres', 'yres')),
     *((name, 'i4') for name in ('height', 'width', 'count')),

@@ -148,7 +148,8 @@ def open_index(root: Path) -> ArchiveIndex:
     """Open the index of a Planet-CR folder, and make or update it before if need be.
 
     It is kept in ``planetcr_index.parquet`` in *root* or, where that cannot be written, in
-    the user's cache folder. Only files that were added or changed since are read.
+    the user's cache folder. Only files that were added or changed since are read, and
+    those that could not be read before.
 
     Args:
         root: folder that holds ``train`` and ``test``.
