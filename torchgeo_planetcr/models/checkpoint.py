@@ -4,11 +4,16 @@
 """Checkpoints in the format of the authors of Planet-CR."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .aligncr import AlignCR
+from .dsen2cr import DSen2CR
+from .glfcr import GLFCR
 
 #: Index tables and attention masks that such checkpoints contain although they follow
 #: from the architecture.
@@ -24,7 +29,8 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
     model either takes over every weight or, on an error, stays as it was.
 
     Args:
-        model: Model whose state dict has the key names of the checkpoint.
+        model: Model of one of the authors' networks, e.g.
+            :class:`~torchgeo_planetcr.models.GLFCR`.
         path: Path of the checkpoint.
 
     Raises:
@@ -32,20 +38,17 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
             contains anything but tensors and plain Python objects, has no
             ``'network'``, or does not fit *model*.
     """
-    state_dict = {
-        key: value
-        for key, value in _read_network(path).items()
-        if not key.endswith(CONSTANTS)
-    }
-    expected = model.state_dict()
+    network = _read_network(path)
+    state_dict = model.state_dict()
+    names = reference_names(model)
 
     problems = {
-        'missing': [key for key in expected if key not in state_dict],
-        'surplus': [key for key in state_dict if key not in expected],
+        'missing': [name for name in names if name not in network],
+        'surplus': [name for name in network if name not in names],
         'of another shape': [
-            f'{key} {(*state_dict[key].shape,)} instead of {(*expected[key].shape,)}'
-            for key in expected
-            if key in state_dict and state_dict[key].shape != expected[key].shape
+            f'{name} {(*network[name].shape,)} instead of {(*state_dict[key].shape,)}'
+            for name, key in names.items()
+            if name in network and network[name].shape != state_dict[key].shape
         ],
     }
     if any(problems.values()):
@@ -55,12 +58,59 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
             for problem, keys in problems.items()
             if keys
         )
-        msg += (
-            '. Use the model, and its arguments, that the checkpoint was trained with.'
-        )
+        msg += f'. {_advise(model, network)}'
         raise ValueError(msg)
 
-    model.load_state_dict(state_dict)
+    model.load_state_dict({key: network[name] for name, key in names.items()})
+
+
+def reference_names(model: nn.Module) -> dict[str, str]:
+    """List the names that the authors' checkpoints have for the weights of a model.
+
+    Args:
+        model: Model, whose attribute ``reference_names``, if any, lists patterns of its
+            names and what to put in their place, in order.
+
+    Returns:
+        The keys of its state dict by those names.
+    """
+    names = {}
+    for key in model.state_dict():
+        name = key
+        for pattern, replacement in getattr(model, 'reference_names', ()):
+            name = re.sub(pattern, replacement, name)
+        names[name] = key
+    return names
+
+
+def _advise(model: nn.Module, network: Mapping[str, Tensor]) -> str:
+    """Say which network a checkpoint seems to be for.
+
+    Args:
+        model: Model that it does not fit.
+        network: State dict of the checkpoint.
+
+    Returns:
+        A sentence.
+    """
+    with torch.device('meta'):
+        known = {
+            type(other): reference_names(other)
+            for other in (DSen2CR(), GLFCR(), AlignCR())
+        }
+    # The networks have different numbers of weights, and share many names
+    shares = {
+        kind: len(names.keys() & network.keys()) / len(names.keys() | network.keys())
+        for kind, names in known.items()
+    }
+    kind = max(shares, key=lambda kind: shares[kind])
+    if shares[kind] < 0.5:
+        return 'It seems to be for none of the networks of Planet-CR.'
+    if isinstance(model, kind):
+        return (
+            f'It seems to be for {kind.__name__}, but with other arguments, or damaged.'
+        )
+    return f'It seems to be for {kind.__name__}.'
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
@@ -97,7 +147,7 @@ def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         path: Path of the checkpoint.
 
     Returns:
-        The state dict without the ``'module.'`` prefixes.
+        The state dict without the ``'module.'`` prefixes and without constants.
 
     Raises:
         ValueError: If *path* is not such a checkpoint.
@@ -113,4 +163,8 @@ def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         msg += 'CloudRemoval.load_from_checkpoint instead.'
         raise ValueError(msg)
 
-    return {key.removeprefix('module.'): value for key, value in network.items()}
+    return {
+        key.removeprefix('module.'): value
+        for key, value in network.items()
+        if not key.endswith(CONSTANTS)
+    }

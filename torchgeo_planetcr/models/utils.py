@@ -3,22 +3,33 @@
 
 """Checks shared by the models."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def check_inputs(
-    image: Tensor, image_s1: Tensor, in_channels: int, sar_channels: int
+    image: Tensor,
+    image_s1: Tensor,
+    in_channels: int,
+    sar_channels: int,
+    min_size: int = 1,
 ) -> None:
     """Check that both inputs of a cloud-removal model fit it and each other.
+
+    Values are not checked while a model is compiled or exported, as the graph cannot
+    depend on them.
 
     Args:
         image: Cloudy optical image, expected to have shape (B, in_channels, H, W).
         image_s1: SAR image, expected to have shape (B, sar_channels, H, W).
         in_channels: Number of optical channels of the model.
         sar_channels: Number of SAR channels of the model.
+        min_size: Smallest height and width of the model.
 
     Raises:
-        ValueError: If *image* or *image_s1* has another shape.
+        ValueError: If *image* or *image_s1* has another shape, is smaller than
+            *min_size*, or has values that are not finite.
     """
     if image.ndim != 4 or image.shape[1] != in_channels:
         msg = f'image must have shape (B, {in_channels}, H, W), got {(*image.shape,)}.'
@@ -29,3 +40,29 @@ def check_inputs(
         msg = f'image_s1 must have shape {expected}, on the grid of image, '
         msg += f'got {(*image_s1.shape,)}.'
         raise ValueError(msg)
+
+    if image.shape[2] < min_size or image.shape[3] < min_size:
+        msg = f'image must have at least {min_size} x {min_size} pixels, '
+        msg += f'got {image.shape[2]} x {image.shape[3]}.'
+        raise ValueError(msg)
+
+    if not torch.compiler.is_compiling():
+        for name, value in (('image', image), ('image_s1', image_s1)):
+            if not value.isfinite().all():
+                msg = f'{name} has values that are NaN or infinite, replace them before'
+                msg += ' the model is called.'
+                raise ValueError(msg)
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad an image by reflection at the bottom and on the right.
+
+    Args:
+        image: Image of shape (B, C, H, W).
+        multiple: Number of which the height and width of the result are multiples.
+
+    Returns:
+        Image of shape (B, C, H', W').
+    """
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode='reflect')
