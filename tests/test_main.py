@@ -10,10 +10,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from torchgeo_planetcr import PlanetCR, index, info
+from torchgeo_planetcr import CloudRemoval, PlanetCR, index, info
 from torchgeo_planetcr.datasets import download
 from torchgeo_planetcr.datasets.index import FILENAME
-from torchgeo_planetcr.main import main
+from torchgeo_planetcr.main import main, run_trainer
+from torchgeo_planetcr.models import EncoderDecoder
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 CONFIG = EXAMPLES / 'dsen2cr_one_minute.yaml'
@@ -22,6 +23,10 @@ QUICK = [
     '--trainer.enable_progress_bar=false',
     '--trainer.max_epochs=1',
 ]
+TINY_FUSION = (
+    '{features: 8, growth: 8, num_stages: 2, num_layers: 2, num_heads: 2, '
+    'recompute: true}'
+)
 TINY = '--model.init_args.model_kwargs={features: 8, num_blocks: 1}'
 
 
@@ -94,20 +99,30 @@ def test_torchgeo(root: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob('lightning_logs/*/checkpoints/*.ckpt'))) == 2
 
 
-def test_reference_configuration(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('model', 'tiny', 'rates'),
+    [
+        ('dsen2cr', '{features: 8, num_blocks: 1}', [5e-5]),
+        ('glfcr', TINY_FUSION, [5e-5]),
+        ('aligncr', TINY_FUSION, [5e-5, 5e-6]),
+    ],
+)
+def test_reference_configuration(
+    root: Path, tmp_path: Path, model: str, tiny: str, rates: list[float]
+) -> None:
     """The configuration of the authors' training, with a small network."""
-    main(
+    cli = run_trainer(
         [
             'fit',
-            f'--config={EXAMPLES / "dsen2cr_reference.yaml"}',
-            TINY,
+            f'--config={EXAMPLES / f"{model}_reference.yaml"}',
+            f'--model.init_args.model_kwargs={tiny}',
             *QUICK,
             '--trainer.max_epochs=12',
             f'--trainer.default_root_dir={tmp_path}',
             f'--data.root={root}',
             '--data.patch_size=16',
             '--data.eval_size=16',
-            '--data.length=1',
+            '--data.length=2',
             '--data.num_workers=0',
         ]
     )
@@ -116,6 +131,49 @@ def test_reference_configuration(root: Path, tmp_path: Path) -> None:
     assert int(checkpoint.stem.split('=')[1].split('-')[0]) % 2 == 1
     saved = (tmp_path / 'lightning_logs' / 'version_0' / 'config.yaml').read_text()
     assert 'torch.optim.Adam' in saved
+
+    # Halved after ten epochs
+    (optimizer,) = cli.trainer.optimizers
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert [group['lr'] for group in optimizer.param_groups] == pytest.approx(rates)
+    torch.load(checkpoint, weights_only=True)
+
+
+@pytest.mark.parametrize('model', ['glfcr', 'aligncr'])
+def test_one_minute_configuration(root: Path, tmp_path: Path, model: str) -> None:
+    run(
+        'planetcr',
+        'fit',
+        f'--config={EXAMPLES / f"{model}_one_minute.yaml"}',
+        *QUICK,
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.root={root}',
+        '--data.patch_size=32',
+        '--data.length=2',
+    )
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    saved = checkpoint.parents[1] / 'config.yaml'
+    options = [f'--config={saved}', f'--ckpt_path={checkpoint}', '--weights_only=true']
+    assert 'test_PSNR' in run('planetcr', 'test', *options)
+
+
+def test_architecture(root: Path, tmp_path: Path) -> None:
+    run(
+        'planetcr',
+        'fit',
+        '--model.model=unet',
+        '--model.backbone=resnet18',
+        '--model.loss=l1',
+        *QUICK,
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.root={root}',
+        '--data.patch_size=48',
+        '--data.length=2',
+        '--data.batch_size=2',
+    )
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    task = CloudRemoval.load_from_checkpoint(checkpoint, weights_only=True)
+    assert isinstance(task.model, EncoderDecoder)
 
 
 def test_info(root: Path, own_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.optim import Adam, AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import stack_samples
@@ -22,11 +25,18 @@ from torchgeo.tasks import BaseTask
 
 from torchgeo_planetcr.losses import CARLLoss, EdgeWeightedCharbonnierLoss
 from torchgeo_planetcr.metrics import ReferencePSNR, ReferenceSSIM
-from torchgeo_planetcr.models import Copy, DSen2CR, dsen2cr
+from torchgeo_planetcr.models import Copy, DSen2CR, EncoderDecoder, dsen2cr
 from torchgeo_planetcr.tasks import CloudRemoval
 from torchgeo_planetcr.transforms import PlanetCRNormalize
 
 TINY: dict[str, Any] = {'features': 8, 'num_blocks': 1}
+TINY_FUSION: dict[str, Any] = {
+    'features': 8,
+    'growth': 8,
+    'num_stages': 2,
+    'num_layers': 1,
+    'num_heads': 2,
+}
 
 
 class Scenes(Dataset[Sample]):
@@ -142,9 +152,15 @@ class TestConstruction:
         assert 'loss' not in task.hparams
 
     def test_unknown_model(self) -> None:
-        match = "model must be one of 'copy', 'dsen2cr' or a module, got 'unet'"
+        match = "model must be one of 'aligncr', .*, 'unet', .* or a module, got 'vgg'"
         with pytest.raises(ValueError, match=match):
-            CloudRemoval(model='unet')
+            CloudRemoval(model='vgg')
+
+    def test_architecture(self) -> None:
+        task = CloudRemoval('unet', 'resnet18', model_kwargs={'in_channels': 3})
+        assert isinstance(task.model, EncoderDecoder)
+        image, image_s1 = torch.rand(1, 3, 40, 33), torch.rand(1, 2, 40, 33)
+        assert task.eval()(image, image_s1).shape == (1, 3, 40, 33)
 
     def test_unknown_loss(self) -> None:
         match = "loss must be one of 'carl', 'edge_charbonnier', 'l1' or a module"
@@ -165,6 +181,61 @@ class TestConstruction:
             assert torch.equal(task.model.state_dict()[key], value)
         with pytest.raises(ValueError, match='does not fit Copy'):
             CloudRemoval(model='copy', weights=weights)
+
+    def test_optimizer(self) -> None:
+        task = CloudRemoval(
+            'aligncr',
+            model_kwargs=TINY_FUSION,
+            optimizer=partial(Adam, lr=0.5),
+            lr_scheduler=partial(StepLR, step_size=1, gamma=0.5),
+            lr_factors={'alignment': 0.1, 'deform': 0.01},
+        )
+        configuration: Any = task.configure_optimizers()
+        optimizer = configuration['optimizer']
+        assert isinstance(optimizer, Adam)
+        rates = {}
+        for group in optimizer.param_groups:
+            rates |= {id(parameter): group['lr'] for parameter in group['params']}
+        trained = {k: p for k, p in task.model.named_parameters() if p.requires_grad}
+        assert len(rates) == len(trained)
+        for name, parameter in trained.items():
+            if '.deform.' in name:
+                expected = 0.005
+            elif '.alignment.' in name:
+                expected = 0.05
+            else:
+                expected = 0.5
+            assert rates[id(parameter)] == pytest.approx(expected), name
+        scheduler = configuration['lr_scheduler']['scheduler']
+        assert scheduler.base_lrs == pytest.approx([0.5, 0.05, 0.005])
+
+    def test_default_optimizer(self) -> None:
+        task = CloudRemoval(model_kwargs=TINY, lr=1e-3, patience=3)
+        configuration: Any = task.configure_optimizers()
+        assert isinstance(configuration['optimizer'], AdamW)
+        (group,) = configuration['optimizer'].param_groups
+        assert group['lr'] == 1e-3
+        scheduler = configuration['lr_scheduler']['scheduler']
+        assert isinstance(scheduler, ReduceLROnPlateau)
+        assert scheduler.patience == 3
+        assert configuration['lr_scheduler']['monitor'] == 'val_loss'
+
+    def test_unknown_module(self) -> None:
+        match = "DSen2CR has no module to train named 'alignment': check lr_factors"
+        with pytest.raises(ValueError, match=match):
+            CloudRemoval(model_kwargs=TINY, lr_factors={'alignment': 0.1})
+
+    def test_compile(self, batch: Sample) -> None:
+        task = CloudRemoval(model_kwargs=TINY, compile=True)
+        assert task.model._compiled_call_impl is not None
+        assert CloudRemoval(model_kwargs=TINY).model._compiled_call_impl is None
+        assert (
+            task.state_dict().keys()
+            == CloudRemoval(model_kwargs=TINY).state_dict().keys()
+        )
+        with torch.compiler.set_stance('force_eager'):
+            loss = task.training_step(batch, 0)
+        assert loss.isfinite()
 
 
 class TestSteps:
@@ -274,6 +345,13 @@ class TestSteps:
         with pytest.raises(KeyError, match=rf"no {key}: add \['{modality}'\]"):
             task.training_step(batch, 0)
 
+    @pytest.mark.parametrize('key', ['image', 'image_s1'])
+    def test_nan(self, batch: Sample, key: str) -> None:
+        batch[key][0, 0, 3, 5] = torch.nan
+        for task in (CloudRemoval('copy'), CloudRemoval(model_kwargs=TINY)):
+            with pytest.raises(ValueError, match=f'^{key} has values that are NaN'):
+                task.predict_step(batch, 0)
+
     def test_no_cloud_mask_needed(self, batch: Sample) -> None:
         del batch['mask_cloud']
         task = CloudRemoval(model_kwargs=TINY, loss='l1')
@@ -319,13 +397,23 @@ class TestCheckpoints:
         assert resumed.current_epoch == 3
 
     def test_modules(self, tmp_path: Path) -> None:
-        task = CloudRemoval(model=Brighten(0.9), loss=nn.MSELoss())
+        task = CloudRemoval(
+            model=Brighten(0.9), loss=nn.MSELoss(), optimizer=partial(Adam, lr=1e-3)
+        )
         trainer = self._fit(task, tmp_path)
         path = tmp_path / 'last.ckpt'
         trainer.save_checkpoint(path)
 
         content = torch.load(path, weights_only=True)
-        assert content['hyper_parameters'].keys() == {'model_kwargs', 'lr', 'patience'}
+        assert content['hyper_parameters'].keys() == {
+            'backbone',
+            'model_kwargs',
+            'lr',
+            'patience',
+            'lr_scheduler',
+            'lr_factors',
+            'compile',
+        }
         loaded = CloudRemoval.load_from_checkpoint(
             path, weights_only=True, model=Brighten(), loss=nn.MSELoss()
         )
@@ -375,6 +463,37 @@ class TestCheckpoints:
         assert isinstance(loaded.model, Brighten)
         assert loaded.model.gain == 0.5
         assert isinstance(loaded.criterion, nn.MSELoss)
+
+    def test_optimizer_of_the_command_line(self, tmp_path: Path) -> None:
+        args = [
+            'fit',
+            '--model=torchgeo_planetcr.CloudRemoval',
+            '--model.model=aligncr',
+            f'--model.model_kwargs={TINY_FUSION}',
+            '--model.loss=l1',
+            '--model.lr_factors={alignment: 0.1}',
+            '--trainer.accelerator=cpu',
+            '--trainer.logger=false',
+            '--trainer.max_epochs=1',
+            '--trainer.enable_progress_bar=false',
+            f'--trainer.default_root_dir={tmp_path}',
+        ]
+        options: dict[str, Any] = {
+            'subclass_mode_model': True,
+            'save_config_callback': None,
+        }
+        own = ['--model.optimizer=Adam', '--model.optimizer.lr=0.01']
+        cli = LightningCLI(BaseTask, Plain, **options, args=[*args, *own])
+        (optimizer,) = cli.trainer.optimizers
+        rates = [group['lr'] for group in optimizer.param_groups]
+        assert rates == pytest.approx([0.01, 0.001])
+        path = cli.trainer.checkpoint_callback.best_model_path
+        loaded = CloudRemoval.load_from_checkpoint(path, weights_only=True)
+        configuration: Any = loaded.configure_optimizers()
+        assert isinstance(configuration['optimizer'], Adam)
+
+        with pytest.raises(ValueError, match='lr_factors have no effect on the opt'):
+            LightningCLI(BaseTask, Plain, **options, args=[*args, '--optimizer=Adam'])
 
     def test_best_psnr_is_kept(self, tmp_path: Path) -> None:
         trainer = self._fit(CloudRemoval(model_kwargs=TINY), tmp_path)

@@ -154,10 +154,10 @@ class DeformableConvolution(nn.Conv2d):
         # Two coordinates and a weight for each pixel under the kernel
         self.offset = convolution(channels, 3 * 9 * OFFSET_GROUPS, 3)
         # It starts as an ordinary convolution
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        for parameter in self.offset.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:  # ty: ignore[incompatible-method-override]
         """Forward pass of the layer.
 
         Args:

@@ -47,11 +47,23 @@ def check_inputs(
         raise ValueError(msg)
 
     if not torch.compiler.is_compiling():
-        for name, value in (('image', image), ('image_s1', image_s1)):
-            if not value.isfinite().all():
-                msg = f'{name} has values that are NaN or infinite, replace them before'
-                msg += ' the model is called.'
-                raise ValueError(msg)
+        check_finite(image, image_s1)
+
+
+def check_finite(image: Tensor, image_s1: Tensor) -> None:
+    """Check that the inputs of a cloud-removal model are numbers.
+
+    Args:
+        image: Cloudy optical image.
+        image_s1: SAR image.
+
+    Raises:
+        ValueError: If one of them has values that are not finite.
+    """
+    for name, value in (('image', image), ('image_s1', image_s1)):
+        if not value.isfinite().all():
+            msg = f'{name} has values that are NaN or infinite, replace them first.'
+            raise ValueError(msg)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

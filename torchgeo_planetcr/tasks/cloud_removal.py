@@ -4,22 +4,36 @@
 """Task for cloud removal."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import matplotlib.pyplot as plt
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import unbind_samples
 from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import BaseTask
 from torchmetrics import MetricCollection
+from torchvision.models._api import WeightsEnum
 
 from ..losses import CARLLoss, CloudAwareLoss, EdgeWeightedCharbonnierLoss
 from ..metrics import ReferenceMAE, ReferencePSNR, ReferenceSAM, ReferenceSSIM
-from ..models import copy, dsen2cr, load_reference_checkpoint
+from ..models import (
+    ARCHITECTURES,
+    EncoderDecoder,
+    aligncr,
+    copy,
+    dsen2cr,
+    glfcr,
+    load_reference_checkpoint,
+)
+from ..models.utils import check_finite
 
 #: Modality of PlanetCR that provides each key.
 MODALITIES = {
@@ -44,17 +58,20 @@ class CloudRemoval(BaseTask):
     * ``bounds``, ``transform``, ``crs``: georeference, only for prediction
 
     .. note::
-       A *model* or *loss* that is given as a module is not a hyperparameter of the
-       checkpoint, which holds nothing but tensors and plain Python objects. Give it
-       again when loading:
+       A *model*, *loss*, *optimizer* or *lr_scheduler* that is not given by name is no
+       hyperparameter of the checkpoint, which holds nothing but tensors and plain
+       Python objects. Give it again when loading:
        ``CloudRemoval.load_from_checkpoint(path, model=model, weights_only=True)``.
        Under LightningCLI its ``class_path`` is one, so nothing has to be given.
     """
 
-    #: Models by name.
+    #: Models of cloud removal by name. Besides, *model* may be any of
+    #: :data:`~torchgeo_planetcr.models.ARCHITECTURES`.
     models: ClassVar[dict[str, Callable[..., nn.Module]]] = {
+        'aligncr': aligncr,
         'copy': copy,
         'dsen2cr': dsen2cr,
+        'glfcr': glfcr,
     }
 
     #: Losses by name.
@@ -70,59 +87,99 @@ class CloudRemoval(BaseTask):
     def __init__(
         self,
         model: str | nn.Module = 'dsen2cr',
+        backbone: str = 'resnet50',
+        weights: WeightsEnum | str | bool | None = None,
         model_kwargs: dict[str, Any] | None = None,
-        weights: str | None = None,
         loss: str | nn.Module = 'carl',
         lr: float = 1e-4,
         patience: int = 10,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_factors: dict[str, float] | None = None,
+        compile: bool = False,
     ) -> None:
         """Initialize a new CloudRemoval instance.
 
         Args:
-            model: Name of the model to use, 'dsen2cr' or 'copy', or a module that is
+            model: Name of the model to use: 'aligncr', 'copy', 'dsen2cr', 'glfcr', or
+                an architecture of segmentation_models_pytorch, e.g. 'unet', see
+                :class:`~torchgeo_planetcr.models.EncoderDecoder`. Or a module that is
                 called as ``model(image, image_s1)``.
+            backbone: Name of the
+                `timm <https://smp.readthedocs.io/en/latest/encoders_timm.html>`__ or
+                `smp <https://smp.readthedocs.io/en/latest/encoders.html>`__ backbone
+                to use. Only applicable to architectures.
+            weights: Initial model weights. For an architecture those of its backbone:
+                a weight enum, the string representation of a weight enum, True for
+                ImageNet weights, False or None for random weights, or the path of a
+                checkpoint of TorchGeo. Else the path of a checkpoint of the authors'
+                code, see :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
             model_kwargs: Additional keyword arguments to pass to the model of that
                 name.
-            weights: Path of a checkpoint of the authors' code to start from, see
-                :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
             loss: Name of the loss to use, 'carl', 'edge_charbonnier' or 'l1', or a
                 module that is called as ``loss(prediction, target)``, or as
                 ``loss(prediction, target, image, mask_cloud)`` if it is a
                 :class:`~torchgeo_planetcr.losses.CloudAwareLoss`.
             lr: Learning rate for optimizer.
             patience: Patience for learning rate scheduler.
+            optimizer: Function that makes an optimizer of parameters, instead of AdamW
+                with *lr*.
+            lr_scheduler: Function that makes a learning rate scheduler of an optimizer,
+                instead of ReduceLROnPlateau with *patience*.
+            lr_factors: Factors of the learning rate, by names of modules of the model:
+                ``{'alignment': 0.1}`` trains all modules of that name at a tenth.
+            compile: Whether to compile the model, see :func:`torch.compile`.
 
         Raises:
-            ValueError: If *model* or *loss* is not a known name, or if *weights* cannot
-                be read or do not fit *model*.
+            ValueError: If *model* or *loss* is not a known name, if *weights* cannot
+                be read or do not fit *model*, or if the model has no module of a name
+                in *lr_factors*.
         """
         self.weights = weights
-        # Under LightningCLI, hparams hold a description of a module and not the module
-        self.given: dict[str, str | nn.Module] = {'model': model, 'loss': loss}
+        # Under LightningCLI, hparams hold a description of an object and not the object
+        self.given: dict[str, Any] = {
+            'model': model,
+            'loss': loss,
+            'optimizer': optimizer or partial(AdamW, lr=lr),
+            'lr_scheduler': lr_scheduler
+            or partial(ReduceLROnPlateau, patience=patience),
+        }
         super().__init__()
 
     def remove_ignored_hparams(self, ignore_list: list[str]) -> None:
         """Remove hyperparameters that must not end up in a checkpoint.
 
         Args:
-            ignore_list: Names of hyperparameters to remove, to which those that are
-                modules are added: a checkpoint with one in it would have to be
+            ignore_list: Names of hyperparameters to remove, to which modules and
+                functions are added: a checkpoint with one in it would have to be
                 unpickled.
         """
-        modules = [k for k, v in self.hparams.items() if isinstance(v, nn.Module)]
-        super().remove_ignored_hparams([*ignore_list, *modules])
+        objects = [key for key, value in self.hparams.items() if callable(value)]
+        super().remove_ignored_hparams([*ignore_list, *objects])
 
     def configure_models(self) -> None:
         """Initialize the model.
 
         Raises:
-            ValueError: If the model is not known, or if the weights cannot be read or
-                do not fit it.
+            ValueError: If the model is not known, if the weights cannot be read or do
+                not fit it, or if it has no module of a name in *lr_factors*.
         """
+        models = dict(self.models)
+        weights: Any = self.weights
+        for architecture in ARCHITECTURES:
+            models[architecture] = partial(
+                EncoderDecoder,
+                architecture,
+                backbone=self.hparams['backbone'],
+                weights=weights,
+            )
         kwargs = self.hparams['model_kwargs'] or {}
-        self.model = _create('model', self.given['model'], self.models, **kwargs)
-        if self.weights is not None:
-            load_reference_checkpoint(self.model, self.weights)
+        self.model = _create('model', self.given['model'], models, **kwargs)
+        if weights and not isinstance(self.model, EncoderDecoder):
+            load_reference_checkpoint(self.model, weights)
+        self._parameter_groups()
+        if self.hparams['compile']:
+            self.model.compile()
 
     def configure_losses(self) -> None:
         """Initialize the loss criterion.
@@ -168,14 +225,83 @@ class CloudRemoval(BaseTask):
         Raises:
             ValueError: If the model has nothing to train.
         """
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+        groups = self._parameter_groups()
+        if not any(group['params'] for group in groups):
             msg = (
                 f'{type(self.model).__name__} has no parameters to train: validate or '
             )
             msg += 'test it instead, or fit another model.'
             raise ValueError(msg)
 
-        return super().configure_optimizers()
+        factors = [group.pop('factor') for group in groups]
+        optimizer = self.given['optimizer'](groups)
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group['lr'] *= factor
+        scheduler = self.given['lr_scheduler'](optimizer)
+        return {
+            'optimizer': optimizer,
+            'lr_scheduler': {'scheduler': scheduler, 'monitor': self.monitor},
+        }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Group the parameters by the factor of their learning rate.
+
+        Returns:
+            Groups with their ``params`` and their ``factor``.
+
+        Raises:
+            ValueError: If the model has no module of a name in *lr_factors*.
+        """
+        factors: dict[str, float] = {'': 1, **(self.hparams['lr_factors'] or {})}
+        groups: dict[str, list[nn.Parameter]] = {name: [] for name in factors}
+        for name, parameter in self.model.named_parameters():
+            modules = reversed(name.split('.'))
+            group = next((module for module in modules if module in factors), '')
+            if parameter.requires_grad:
+                groups[group].append(parameter)
+        unknown = [name for name in factors if name and not groups[name]]
+        if unknown:
+            msg = f'{type(self.model).__name__} has no module to train named '
+            msg += f'{", ".join(map(repr, unknown))}: check lr_factors.'
+            raise ValueError(msg)
+        return [
+            {'params': params, 'factor': factors[name]}
+            for name, params in groups.items()
+            if params
+        ]
+
+    def on_fit_start(self) -> None:
+        """Check that nothing has taken the place of the optimizer.
+
+        Raises:
+            ValueError: If the command line has, although *lr_factors* are given.
+        """
+        if self.hparams['lr_factors'] and 'configure_optimizers' in vars(self):
+            msg = (
+                'lr_factors have no effect on the optimizer of the command line: give '
+            )
+            msg += (
+                'optimizer and lr_scheduler among the init_args of the model instead.'
+            )
+            raise ValueError(msg)
+
+    def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
+        """Restore cloudy images.
+
+        Args:
+            image: Cloudy optical image of shape (B, C, H, W), normalized to [0, 1].
+            image_s1: SAR image of shape (B, 2, H, W), normalized to [0, 1].
+
+        Returns:
+            The restored optical image of shape (B, C, H, W), not clamped.
+
+        Raises:
+            ValueError: If *image* or *image_s1* has values that are not finite.
+        """
+        # Here too, because a model that is compiled cannot
+        check_finite(image, image_s1)
+        restored: Tensor = self.model(image, image_s1)
+        return restored
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Keep the checkpoint with the best validation PSNR.
