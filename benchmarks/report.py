@@ -89,7 +89,7 @@ def _number(value: float) -> str:
     return f'{value:.{digits}f}'
 
 
-def _range(values: Iterable[float]) -> str:
+def spread(values: Iterable[float]) -> str:
     """Median, least and largest."""
     values = np.array(list(values))
     low, high = _number(values.min()), _number(values.max())
@@ -107,19 +107,24 @@ def _count(number: int) -> str:
     return f'{number:,}'.replace(',', ' ')
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown table whose first column is text."""
     align = ['---', *['---:'] * (len(header) - 1)]
     return '\n'.join(f'| {" | ".join(row)} |' for row in (header, align, *rows))
 
 
-def _machine(result: Measurements) -> str:
-    """The machine, and versions of what matters."""
+def hardware() -> str:
+    """Processor and memory of the machine."""
     cpu = platform.processor() or platform.machine()
     for line in Path('/proc/cpuinfo').read_text().splitlines():
         if line.startswith('model name'):
             cpu = line.partition(':')[2].strip()
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9
+    return f'{cpu}, {os.cpu_count()} cores, {memory:.0f} GB of memory'
+
+
+def _machine(result: Measurements) -> str:
+    """The machine, and versions of what matters."""
     versions = {
         'Python': platform.python_version(),
         'PyTorch': torch.__version__,
@@ -130,8 +135,7 @@ def _machine(result: Measurements) -> str:
     }
     names = ', '.join(f'{name} {version}' for name, version in versions.items())
     return (
-        f'{cpu}, {os.cpu_count()} cores, {memory:.0f} GB of memory, '
-        f'{_disk(result.disk)}, {platform.system()}; {names}. '
+        f'{hardware()}, {_disk(result.disk)}, {platform.system()}; {names}. '
         f'{datetime.date.today().isoformat()}, {result.minutes:.0f} minutes, load average '
         f'{result.load:.1f} at the start.'
     )
@@ -172,7 +176,7 @@ def _goals(result: Measurements) -> list[Goal]:
             Goal(
                 f'crops per second, 1 process, against {name}',
                 f'at least {least} times',
-                f'{_range(ratios)} times',
+                f'{spread(ratios)} times',
                 bool(np.median(ratios) >= least),
             )
         )
@@ -181,7 +185,7 @@ def _goals(result: Measurements) -> list[Goal]:
         Goal(
             'crops per second, 1 process, against the floor',
             'at least 40 %',
-            f'{_range(shares)} %',
+            f'{spread(shares)} %',
             bool(np.median(shares) >= 40),
         )
     )
@@ -200,40 +204,40 @@ def _goals(result: Measurements) -> list[Goal]:
         Goal(
             f'opening an indexed root of {title}',
             'at most 2 s',
-            f'{_range(seconds)} s',
+            f'{spread(seconds)} s',
             bool(np.median(seconds) <= 2),
         ),
         Goal(
             f'resident memory that opening {title} adds',
             'at most 600 MB',
-            f'{_range(after - before)} MB',
+            f'{spread(after - before)} MB',
             bool(np.median(after - before) <= 600),
         ),
         Goal(
             'the same with what `import` takes before (PyTorch and TorchGeo)',
             'at most 600 MB',
-            f'{_range(after)} MB',
+            f'{spread(after)} MB',
             bool(np.median(after) <= 600),
         ),
         Goal(
             f'first indexing of {title}, for each file, against plain TorchGeo',
             'at least 5 times',
-            f'{_range(ratios)} times',
+            f'{spread(ratios)} times',
             bool(np.median(ratios) >= 5),
         ),
         Goal(
             f'cost of a crop at {title} against {_count(smallest)}',
             'at most 1.2 times',
-            f'{_range(costs)} times',
+            f'{spread(costs)} times',
             bool(np.median(costs) <= 1.2),
         ),
     ]
     return goals
 
 
-def _goal_table(result: Measurements) -> str:
+def goal_table(goals: Iterable[Goal]) -> str:
     """What must be reached, and what was."""
-    return _table(
+    return table(
         ['', 'asked', 'measured', 'reached'],
         [
             [
@@ -242,7 +246,7 @@ def _goal_table(result: Measurements) -> str:
                 goal.measured,
                 'yes' if goal.is_reached else '**no**',
             ]
-            for goal in _goals(result)
+            for goal in goals
         ],
     )
 
@@ -255,19 +259,19 @@ def _crop_table(result: Measurements) -> str:
         if name == PLANETCR:
             one = two = ''
         else:
-            one = _range(result.times_as_fast(name))
-            two = _range(result.speeds[PLANETCR] / speeds)
+            one = spread(result.times_as_fast(name))
+            two = spread(result.speeds[PLANETCR] / speeds)
         rows.append(
             [
                 name,
                 _number(1 / float(np.median(times))),
                 _quantiles(1e3 * times),
                 one,
-                _range(speeds),
+                spread(speeds),
                 two,
             ]
         )
-    return _table(
+    return table(
         [
             '',
             '1 process: crops per second',
@@ -286,11 +290,11 @@ def _opening_table(result: Measurements) -> str:
     for n in result.openings:
         for state, title in (('cold', 'none'), ('warm', 'kept')):
             seconds = [
-                _range(result.opening(n, state, name))
+                spread(result.opening(n, state, name))
                 for name in ('import', 'open', 'first')
             ]
             rows.append([_count(n), _count(FILES * n), title, *seconds])
-    return _table(
+    return table(
         [
             'quartets',
             'files',
@@ -316,7 +320,7 @@ def _memory_table(result: Measurements) -> str:
             rows.append(
                 [_count(n), title, *(f'{np.median(column):.0f}' for column in columns)]
             )
-    return _table(
+    return table(
         [
             'quartets',
             'index',
@@ -337,16 +341,16 @@ def _indexing_table(result: Measurements) -> str:
         seconds = np.array([kinds[kind]['open'] for kinds in result.torchgeo])
         files = int(first['files'])
         name = f'plain TorchGeo, `{kind}`'
-        rows.append([name, _count(files), _range(1e3 * seconds / files), ''])
+        rows.append([name, _count(files), spread(1e3 * seconds / files), ''])
     files = sum(int(kind['files']) for kind in result.torchgeo[0].values())
     name = 'plain TorchGeo, all four kinds'
-    rows.append([name, _count(files), _range(1e3 * result.torchgeo_per_file()), ''])
+    rows.append([name, _count(files), spread(1e3 * result.torchgeo_per_file()), ''])
     for n in result.openings:
-        per_file = _range(1e3 * result.indexing_per_file(n))
-        ratio = _range(result.indexing_ratio(n))
+        per_file = spread(1e3 * result.indexing_per_file(n))
+        ratio = spread(result.indexing_ratio(n))
         name = f'PlanetCR, {_count(n)} quartets'
         rows.append([name, _count(FILES * n), per_file, ratio])
-    return _table(
+    return table(
         ['', 'files', 'ms for a file', 'times as fast as plain TorchGeo'], rows
     )
 
@@ -359,9 +363,9 @@ def _cost_table(result: Measurements) -> str:
         for reading in ('again', 'first'):
             row.append(_quantiles(1e3 * times[reading]))
             ratio = result.crop_ratio(n, reading)
-            row.append('1' if n == min(result.crops) else _range(ratio))
+            row.append('1' if n == min(result.crops) else spread(ratio))
         rows.append(row)
-    return _table(
+    return table(
         [
             'quartets',
             'ms for a crop, read before (10 % to 90 %)',
@@ -408,7 +412,7 @@ def to_markdown(result: Measurements) -> str:
     sizes = ', '.join(map(_count, list(result.openings)[:-1]))
     sizes += f' and {_count(max(result.openings))}'
     trial = '**A trial: its figures mean nothing.**\n\n' if result.is_trial else ''
-    return _wrap(f"""# How fast data are loaded
+    return wrap(f"""# How fast data are loaded
 
 <!-- Written by `python benchmarks/data_loading.py`: run it again instead of editing. -->
 
@@ -430,7 +434,7 @@ Machine: {_machine(result)}
 
 ## What was to be reached
 
-{_goal_table(result)}
+{goal_table(_goals(result))}
 
 {imports}
 
@@ -485,7 +489,7 @@ pages for the holes, the more the fewer windows share a patch.
 """)
 
 
-def _wrap(markdown: str) -> str:
+def wrap(markdown: str) -> str:
     """Break the lines of paragraphs and lists anew, and leave out empty ones."""
     blocks = []
     for block in filter(None, map(str.strip, markdown.split('\n\n'))):

@@ -37,11 +37,12 @@ def test_python(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     blocks = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, names)  # noqa: S102
     assert 'torch.Size([2, 4, 160, 160])' in capsys.readouterr().out
     assert names['zone'].crs.to_epsg() == 32646
+    assert names['restored'].shape == (1, 4, 100, 150)
     assert names['sample']['crs'] == 32633
     assert names['sample']['image'].shape == (4, 512, 512)
     assert (names['sample']['image_planetcrsentinel1'] == 1).all()

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import itertools
 import os
 import pickle
 from collections.abc import Callable
@@ -11,7 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchgeo_planetcr.models import Copy, DSen2CR, load_reference_checkpoint
+from torchgeo_planetcr.models import (
+    GLFCR,
+    AlignCR,
+    Copy,
+    DSen2CR,
+    load_reference_checkpoint,
+)
+from torchgeo_planetcr.models.checkpoint import reference_names
 
 
 class MakeDirectory:
@@ -152,10 +160,92 @@ class TestLoadReferenceCheckpoint:
         assert expected in message
         _assert_untouched(model, before)
 
-    def test_other_network(self, network: dict[str, Tensor], tmp_path: Path) -> None:
+    def test_other_arguments(self, network: dict[str, Tensor], tmp_path: Path) -> None:
         path = tmp_path / 'dsen2cr.pth'
         torch.save({'network': network}, path)
         with pytest.raises(ValueError, match=f'Copy: {len(network)} surplus'):
             load_reference_checkpoint(Copy(), path)
         with pytest.raises(ValueError, match=r'Sequential: .* missing .* surplus'):
             load_reference_checkpoint(nn.Sequential(DSen2CR(features=8)), path)
+
+    def test_published_names(
+        self,
+        reference_weights: Callable[[nn.Module], dict[str, Tensor]],
+        tmp_path: Path,
+    ) -> None:
+        model = GLFCR(features=8, growth=8, num_stages=2, num_layers=1, num_heads=2)
+        network = reference_weights(model)
+        assert not network.keys() & model.state_dict().keys()
+        torch.save({'network': network}, tmp_path / 'glfcr.pth')
+        load_reference_checkpoint(model, tmp_path / 'glfcr.pth')
+        state_dict = model.state_dict()
+        for name, key in reference_names(model).items():
+            assert torch.equal(state_dict[key], network[name])
+
+
+class TestAdvice:
+    @pytest.mark.parametrize('published', [DSen2CR, GLFCR, AlignCR])
+    @pytest.mark.parametrize('kind', [DSen2CR, GLFCR, AlignCR])
+    def test_other_network(
+        self, tmp_path: Path, published: type[nn.Module], kind: type[nn.Module]
+    ) -> None:
+        other, model = published(), kind()
+        state_dict = other.state_dict()
+        network = {
+            # One value stands for each weight, so that the file is small
+            f'module.{name}': torch.zeros(1).expand(state_dict[key].shape)
+            for name, key in itertools.islice(reference_names(other).items(), 1, None)
+        }
+        torch.save({'network': network}, tmp_path / 'network.pth')
+        before = _clone(model)
+        advice = f'It seems to be for {published.__name__}'
+        advice += (
+            ', but with other arguments, or damaged.' if kind is published else '.'
+        )
+        with pytest.raises(ValueError) as error:
+            load_reference_checkpoint(model, tmp_path / 'network.pth')
+        assert f' does not fit {kind.__name__}: ' in str(error.value)
+        assert str(error.value).endswith(f'). {advice}')
+        _assert_untouched(model, before)
+
+    def test_other_arguments(
+        self, reference_checkpoint: Callable[[nn.Module], Path]
+    ) -> None:
+        path = reference_checkpoint(DSen2CR(features=8))
+        advice = 'It seems to be for DSen2CR, but with other arguments, or damaged.$'
+        with pytest.raises(ValueError, match=advice):
+            load_reference_checkpoint(DSen2CR(features=4), path)
+
+    def test_fewer_stages(
+        self, reference_checkpoint: Callable[[nn.Module], Path]
+    ) -> None:
+        tiny: dict[str, Any] = {
+            'features': 8,
+            'growth': 8,
+            'num_layers': 1,
+            'num_heads': 2,
+        }
+        path = reference_checkpoint(GLFCR(num_stages=2, **tiny))
+        advice = 'It seems to be for GLFCR, but with other arguments, or damaged.$'
+        with pytest.raises(ValueError, match=advice):
+            load_reference_checkpoint(GLFCR(num_stages=1, **tiny), path)
+
+    def test_unknown_network(self, model: DSen2CR, tmp_path: Path) -> None:
+        network = {f'layers.{i}.weight': torch.zeros(1) for i in range(68)}
+        torch.save({'network': network}, tmp_path / 'other.pth')
+        advice = 'It seems to be for none of the networks of Planet-CR.$'
+        with pytest.raises(ValueError, match=advice):
+            load_reference_checkpoint(model, tmp_path / 'other.pth')
+
+    @pytest.mark.parametrize('share', [0.01, 0.5, 0.999])
+    def test_truncated(
+        self, reference_checkpoint: Callable[[nn.Module], Path], share: float
+    ) -> None:
+        model = GLFCR(features=8, growth=8, num_stages=1, num_layers=1, num_heads=2)
+        path = reference_checkpoint(model)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        before = _clone(model)
+        with pytest.raises(ValueError, match=f"'{path}' cannot be read .* truncated"):
+            load_reference_checkpoint(model, path)
+        _assert_untouched(model, before)

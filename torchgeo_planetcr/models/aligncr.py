@@ -150,10 +150,13 @@ class DeformableConvolution(nn.Conv2d):
             channels: Number of channels of both inputs and of the output, a multiple of
                 8.
         """
+        if channels % OFFSET_GROUPS:
+            msg = f'features must be a multiple of {OFFSET_GROUPS}, got {channels}.'
+            raise ValueError(msg)
         super().__init__(channels, channels, kernel_size=3, padding=1)
         # Two coordinates and a weight for each pixel under the kernel
         self.offset = convolution(channels, 3 * 9 * OFFSET_GROUPS, 3)
-        # It starts as an ordinary convolution
+        # Without displacements to start with
         for parameter in self.offset.parameters():
             nn.init.zeros_(parameter)
 
@@ -391,8 +394,11 @@ class AlignCR(FusionNetwork):
             num_layers: Number of layers of each dense block.
             num_heads: Number of heads of the attention.
             recompute: Whether the backward pass computes attention and filters again
-                instead of keeping their intermediate results. Training takes a fraction
-                of the memory, and somewhat longer.
+                instead of keeping their intermediate results. Training takes less
+                memory, and somewhat longer.
+
+        Raises:
+            ValueError: If *features* is no multiple of 8 and of *num_heads*.
         """
         stages = [
             Stage(

@@ -98,9 +98,9 @@ def _advise(model: nn.Module, network: Mapping[str, Tensor]) -> str:
             type(other): reference_names(other)
             for other in (DSen2CR(), GLFCR(), AlignCR())
         }
-    # The networks have different numbers of weights, and share many names
+    # GLF-CR and Align-CR share many names, and both may have fewer stages
     shares = {
-        kind: len(names.keys() & network.keys()) / len(names.keys() | network.keys())
+        kind: len(names.keys() & network.keys()) / max(len(network), 1)
         for kind, names in known.items()
     }
     kind = max(shares, key=lambda kind: shares[kind])

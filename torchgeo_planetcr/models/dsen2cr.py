@@ -108,7 +108,8 @@ class DSen2CR(nn.Module):
             The restored optical image of shape (B, in_channels, H, W), not clamped.
 
         Raises:
-            ValueError: If *image* or *image_s1* has another shape.
+            ValueError: If *image* or *image_s1* has another shape, or values that are
+                not finite.
         """
         check_inputs(image, image_s1, self.in_channels, self.sar_channels)
         residual: Tensor = self.body(self.head(torch.cat([image, image_s1], dim=1)))

@@ -83,7 +83,7 @@ def _filter(padded: Tensor, filters: Tensor) -> Tensor:
     # A sum of 25 is not exact enough in the types of mixed precision
     exact = torch.promote_types(filters.dtype, torch.float32)
     shifts = _shifts(padded)
-    result = torch.zeros_like(shifts[0], dtype=exact)
+    result = padded.new_zeros(shifts[0].shape, dtype=exact)
     for shifted, weight in zip(shifts, filters.unbind(2), strict=True):
         weight = F.leaky_relu(weight.to(exact), NEGATIVE_SLOPE)
         result.addcmul_(weight, shifted.to(exact))
@@ -105,8 +105,8 @@ def _filter_backward(
     """
     exact = torch.promote_types(filters.dtype, torch.float32)
     grad = grad.to(exact)
-    grad_padded = torch.zeros_like(padded, dtype=exact)
-    grad_filters = torch.empty_like(filters)
+    grad_padded = padded.new_zeros(padded.shape, dtype=exact)
+    grad_filters = filters.new_empty(filters.shape)
     for shifted, grad_shifted, weight, grad_weight in zip(
         _shifts(padded),
         _shifts(grad_padded),

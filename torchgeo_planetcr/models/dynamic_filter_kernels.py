@@ -171,4 +171,5 @@ def _launch(kernel: Any, pixels: int, result: Tensor, *inputs: Tensor) -> None:
     grid = (batch_size * channels, triton.cdiv(pixels, PIXELS))
     exact = tl.float64 if result.dtype is torch.float64 else tl.float32
     inputs = tuple(tensor.contiguous() for tensor in inputs)
-    kernel[grid](result, *inputs, height, width, exact, PIXELS)
+    with torch.cuda.device_of(result):
+        kernel[grid](result, *inputs, height, width, exact, PIXELS)

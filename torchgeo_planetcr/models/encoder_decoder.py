@@ -15,7 +15,7 @@ from torchgeo.tasks.utils import extract_backbone
 from torchvision.models._api import WeightsEnum
 
 from .checkpoint import read_checkpoint
-from .utils import check_inputs, pad_to_multiple
+from .utils import check_inputs, crop_to, pad_to_multiple
 
 #: Names of the architectures: those of segmentation_models_pytorch, and TorchGeo's for
 #: one of them.
@@ -108,10 +108,9 @@ class EncoderDecoder(nn.Module):
         """
         stride = self.network.encoder.output_stride
         check_inputs(image, image_s1, self.in_channels, self.sar_channels, stride)
-        height, width = image.shape[-2:]
         inputs = pad_to_multiple(torch.cat([image, image_s1], dim=1), stride)
         residual: Tensor = self.network(inputs)
-        return image + residual[..., :height, :width]
+        return image + crop_to(residual, image.shape[-2:])
 
 
 def _load_backbone(

@@ -52,7 +52,8 @@ def export_model(
     path = Path(path)
     partial = path.with_name(f'{path.stem}.{os.getpid()}.partial.pt2')
     try:
-        torch.export.save(program, partial)
+        with partial.open('wb') as file:
+            torch.export.save(program, file)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
 from .dynamic_filter import TAPS, dynamic_filter
-from .utils import check_inputs, pad_to_multiple
+from .utils import check_inputs, crop_to, pad_to_multiple
 
 #: Optical and SAR features of the same shape.
 Streams = tuple[Tensor, Tensor]
@@ -179,8 +179,15 @@ class GatedWindowAttention(nn.Module):
             channels: Number of channels of each stream, a multiple of *num_heads*.
             num_heads: Number of heads.
             shifted: Whether the windows are shifted.
+
+        Raises:
+            ValueError: If *channels* is no multiple of *num_heads*.
         """
         super().__init__()
+        if channels % num_heads:
+            msg = f'num_heads must be a divisor of the {channels} channels of each '
+            msg += f'stream, got {num_heads}.'
+            raise ValueError(msg)
         self.num_heads = num_heads
         self.shift = WINDOW_SIZE // 2 if shifted else 0
         self.qkv = TwoStream.of(nn.Linear, channels, 3 * channels)
@@ -621,7 +628,6 @@ class FusionNetwork(nn.Module):
         """
         multiple = SCALE * WINDOW_SIZE
         check_inputs(image, image_s1, self.in_channels, self.sar_channels, multiple)
-        height, width = image.shape[-2:]
         x, s = (
             F.pixel_unshuffle(pad_to_multiple(y, multiple), SCALE)
             for y in (image, image_s1)
@@ -636,4 +642,4 @@ class FusionNetwork(nn.Module):
             x, s = fusion(*stage(x, s, mask))
             collected.append(x)
         residual = self.head(self.collect(torch.cat(collected, dim=1)) + skip)
-        return image + residual[..., :height, :width]
+        return image + crop_to(residual, image.shape[-2:])

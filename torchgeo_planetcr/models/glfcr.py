@@ -104,6 +104,9 @@ class GLFCR(FusionNetwork):
             recompute: Whether the backward pass computes attention and filters again
                 instead of keeping their intermediate results. Training takes a fraction
                 of the memory, and somewhat longer.
+
+        Raises:
+            ValueError: If *growth* is no multiple of *num_heads*.
         """
         last = max(num_stages * num_layers - 1, 1)
         stages = []

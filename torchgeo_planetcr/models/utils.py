@@ -3,6 +3,8 @@
 
 """Checks shared by the models."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -76,5 +78,23 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     Returns:
         Image of shape (B, C, H', W').
     """
+    # Not -size % multiple, because torch.export sees that this size can be halved
+    bottom, right = (
+        (size + multiple - 1) // multiple * multiple - size for size in image.shape[-2:]
+    )
+    return F.pad(image, (0, right, 0, bottom), mode='reflect')
+
+
+def crop_to(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Crop an image at the bottom and on the right.
+
+    Args:
+        image: Image of shape (B, C, H', W').
+        size: Height and width of the result.
+
+    Returns:
+        Image of shape (B, C, H, W).
+    """
+    # A slice would tie an exported model to images that have, or have not, been padded
     height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode='reflect')
+    return F.pad(image, (0, size[1] - width, 0, size[0] - height))

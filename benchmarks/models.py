@@ -1,0 +1,715 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Measure what it takes to train GLF-CR and Align-CR, and write it up.
+
+    python benchmarks/models.py [--device cuda] [--output docs] [--quick]
+
+On a CPU it takes about ten minutes and ten GB of memory. Nothing else should run
+meanwhile. ``--quick`` is a trial with small networks and crops.
+"""
+
+import argparse
+import datetime
+import gc
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from data_loading import say
+from naive import make_naive
+from numpy.typing import NDArray
+from report import Goal, goal_table, hardware, spread, table, wrap
+from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from torchgeo_planetcr.models import GLFCR, AlignCR, DSen2CR
+
+#: Networks, and how to make them.
+NETWORKS: dict[str, Any] = {'DSen2-CR': DSen2CR, 'GLF-CR': GLFCR, 'Align-CR': AlignCR}
+
+#: Networks that have a rival.
+TRAINED = ('GLF-CR', 'Align-CR')
+
+#: Ways to write a network down.
+NAIVE, OURS, RECOMPUTE = 'naive', 'ours', 'ours, `recompute=True`'
+KINDS = (NAIVE, OURS, RECOMPUTE)
+
+#: What makes the allocator of glibc return large pieces of memory at once, so that what
+#: is resident is what is in use. It must be set before a process starts.
+EAGER_MALLOC = {
+    'MALLOC_MMAP_THRESHOLD_': '1000000',
+    'MALLOC_TRIM_THRESHOLD_': '1000000',
+    'MALLOC_TOP_PAD_': '100000',
+}
+
+#: Parts of the names of operations that convolve or multiply matrices.
+PRODUCTS = ('conv', 'mm')
+
+#: Largest batch that is tried on a GPU.
+LARGEST_BATCH = 512
+
+
+class Effort(NamedTuple):
+    """How much to measure."""
+
+    #: Side length of the crops, and number of stages of each network.
+    size: int
+    stages: int
+    #: Turns of training, by network.
+    rounds: dict[str, int]
+    #: Turns of inference on a CPU, and steps or passes of a turn on a GPU.
+    inferences: int
+    steps: int
+
+
+FULL = Effort(160, 6, {'GLF-CR': 5, 'Align-CR': 3}, 5, 10)
+QUICK = Effort(64, 2, {'GLF-CR': 2, 'Align-CR': 2}, 2, 2)
+
+
+class Job(NamedTuple):
+    """What a process trains or runs."""
+
+    network: str
+    kind: str
+    device: str
+    size: int
+    stages: int
+    steps: int = 1
+
+    def make(self) -> nn.Module:
+        """The network; random numbers, also those drawn after it, are always the same."""
+        torch.manual_seed(0)
+        kwargs: dict[str, Any] = {}
+        if self.network in TRAINED:
+            kwargs = {'num_stages': self.stages, 'recompute': self.kind == RECOMPUTE}
+        model = NETWORKS[self.network](**kwargs)
+        if self.kind == NAIVE:
+            make_naive(model)
+        return model.to(self.device)
+
+
+def memory(field: str) -> float:
+    """Memory of this process in MB, ``VmRSS`` for what is resident now."""
+    status = Path('/proc/self/status').read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(f'{field}:'))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+class Training:
+    """A network, and how to take steps with it."""
+
+    def __init__(
+        self,
+        job: Job,
+        batch_size: int = 1,
+        *,
+        fast: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        """Make a network and a batch.
+
+        Args:
+            job: what to train.
+            batch_size: number of crops of a step.
+            fast: use mixed precision and ``channels_last``.
+            compiled: compile the network.
+        """
+        self.job = job
+        self.fast = fast
+        self.model = job.make()
+        layout = torch.channels_last if fast else torch.contiguous_format
+        self.model.to(memory_format=layout)
+        if compiled:
+            self.model.compile()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 1e-4)
+        self.image, self.image_s1, self.target = (
+            torch.rand(batch_size, channels, job.size, job.size)
+            .to(job.device)
+            .contiguous(memory_format=layout)
+            for channels in (4, 2, 4)
+        )
+        self.memory = memory('VmRSS')
+
+    def predict(self) -> Tensor:
+        """Restore the batch."""
+        with torch.autocast(self.job.device, torch.bfloat16, enabled=self.fast):
+            return self.model(self.image, self.image_s1)
+
+    def infer(self) -> None:
+        """Restore the batch as a user does."""
+        self.model.eval()
+        with torch.inference_mode():
+            self.predict()
+
+    def step(self) -> None:
+        """Take a step."""
+        self.optimizer.zero_grad()
+        F.l1_loss(self.predict(), self.target).backward()
+        self.optimizer.step()
+
+    def time(self, what: str) -> float:
+        """Seconds that a method takes."""
+        self._wait()
+        start = time.perf_counter()
+        getattr(self, what)()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        """Wait for the GPU."""
+        if self.job.device == 'cuda':
+            torch.cuda.synchronize()
+
+    def peak(self) -> float:
+        """MB that training took on a CPU, beyond the network itself."""
+        return memory('VmHWM') - self.memory
+
+    def share(self) -> float:
+        """Share of a step's time that goes into convolutions and matrix products."""
+        is_gpu = self.job.device == 'cuda'
+        activities = [ProfilerActivity.CPU]
+        if is_gpu:
+            activities.append(ProfilerActivity.CUDA)
+        with profile(activities=activities) as profiler:
+            self.time('step')
+        products = total = 0.0
+        for event in profiler.key_averages():
+            if event.is_user_annotation:
+                continue
+            # On a GPU, a kernel is also counted with the operation that starts it
+            is_kernel = event.device_type != DeviceType.CPU
+            value = (
+                event.self_device_time_total if is_gpu else event.self_cpu_time_total
+            )
+            if is_kernel == is_gpu:
+                total += value
+            # What the compiler makes is named after all that it replaces
+            library, _, name = event.key.partition('::')
+            is_product = any(part in name for part in PRODUCTS)
+            if not is_kernel and library in ('aten', 'torchvision') and is_product:
+                products += value
+        return products / total
+
+    def throughput(self) -> dict[str, Any]:
+        """Find the largest batch that fits, and time steps with it.
+
+        Returns:
+            Size of the batch, images per second of each step, GB, and the share of
+            convolutions and matrix products.
+        """
+        job, fast = self.job, self.job.kind != NAIVE
+        # Without compiling, which takes long for each size and needs no more memory
+        low, high = 0, 1
+        while high <= LARGEST_BATCH and _train(job, high, fast=fast):
+            low, high = high, 2 * high
+        for _ in range(3):
+            middle = (low + high) // 2
+            if low < middle < high <= LARGEST_BATCH:
+                fits = _train(job, middle, fast=fast)
+                low, high = (middle, high) if fits else (low, middle)
+        while low:
+            if result := _train(job, low, job.steps, fast=fast, compiled=fast):
+                return result
+            low -= max(1, low // 8)
+        raise RuntimeError(f'No batch of {job.network} fits the device.')
+
+
+def _train(job: Job, batch_size: int, steps: int = 1, **kwargs: bool) -> dict[str, Any]:
+    """Train with batches of some size.
+
+    Args:
+        job: what to train.
+        batch_size: number of crops of a step.
+        steps: number of steps to time.
+        **kwargs: keyword arguments to pass to :class:`Training`.
+
+    Returns:
+        What :meth:`Training.throughput` returns; nothing if the memory did not do.
+    """
+    is_gpu = job.device == 'cuda'
+    result = {}
+    try:
+        training = Training(job, batch_size, **kwargs)
+        for _ in range(2):
+            training.step()
+        if is_gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        result = {
+            'batch_size': batch_size,
+            'speeds': [batch_size / training.time('step') for _ in range(steps)],
+            'memory': torch.cuda.max_memory_allocated() / 1e9 if is_gpu else 0.0,
+            'share': training.share() if steps > 1 else 0.0,
+        }
+    except torch.OutOfMemoryError:
+        result = {}
+    training = None
+    # Batches of another size are not to make the compiler look for a general program
+    torch.compiler.reset()
+    gc.collect()
+    if is_gpu:
+        torch.cuda.empty_cache()
+    return result
+
+
+def work(job: Job) -> None:
+    """Answer questions, one a line, until there are no more.
+
+    Args:
+        job: what to train or run.
+    """
+    training = Training(job)
+    for line in sys.stdin:
+        match line.split():
+            case ['time', what]:
+                answer: Any = training.time(what)
+            case [question]:
+                answer = getattr(training, question)()
+        print(json.dumps(answer), flush=True)
+
+
+class Worker:
+    """A process of its own for a job, so that memory and speed are those of the job."""
+
+    def __init__(self, job: Job, environment: dict[str, str] | None = None) -> None:
+        """Start the process.
+
+        Args:
+            job: what to train or run.
+            environment: variables to add to the environment.
+        """
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, '--job', json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def ask(self, question: str) -> Any:
+        """Wait for an answer.
+
+        Args:
+            question: name of a method of :class:`Training`, after ``time`` for the
+                seconds that it takes.
+
+        Returns:
+            The answer.
+        """
+        assert self.process.stdin and self.process.stdout
+        print(question, file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f'A process ended instead of answering {question!r}.')
+        return json.loads(line)
+
+
+def time_in_turns(
+    workers: Sequence[Worker], what: str, rounds: int
+) -> NDArray[np.float64]:
+    """Time several jobs in turns, so that all of them meet the same noise.
+
+    Args:
+        workers: process of each job.
+        what: method to time.
+        rounds: number of turns.
+
+    Returns:
+        Seconds, a row for each turn and a column for each job.
+    """
+    seconds = np.empty((rounds, len(workers)))
+    for turn in range(-1, rounds):
+        columns = list(range(len(workers)))
+        for column in columns if turn % 2 else columns[::-1]:
+            # Turn -1 warms up
+            seconds[turn, column] = workers[column].ask(f'time {what}')
+    return seconds
+
+
+class Steps(NamedTuple):
+    """What training on a CPU took, with a column or an item for each kind."""
+
+    seconds: NDArray[np.float64]
+    memory: NDArray[np.float64]
+    memory_default: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+    def ratios(self, kind: str) -> NDArray[np.float64]:
+        """Time against that of the rival, in each turn."""
+        return self.seconds[:, KINDS.index(kind)] / self.seconds[:, 0]
+
+
+def compare(network: str, effort: Effort) -> float:
+    """Compare the outputs of all kinds of a network.
+
+    Args:
+        network: name of the network.
+        effort: size of the images.
+
+    Returns:
+        Largest difference.
+    """
+    outputs = []
+    for kind in KINDS:
+        job = Job(network, kind, 'cpu', effort.size, effort.stages)
+        training = Training(job)
+        training.model.eval()
+        with torch.no_grad():
+            outputs.append(training.predict())
+    difference = max(float((y - outputs[0]).abs().max()) for y in outputs[1:])
+    assert difference < 1e-5, f'{network}: outputs differ by {difference}.'
+    return difference
+
+
+def measure_steps(network: str, effort: Effort) -> Steps:
+    """Train each kind of a network on a CPU.
+
+    Args:
+        network: name of the network.
+        effort: how much to measure.
+
+    Returns:
+        What it took.
+    """
+    jobs = [Job(network, kind, 'cpu', effort.size, effort.stages) for kind in KINDS]
+    peaks = []
+    for job in jobs:
+        with Worker(job, EAGER_MALLOC) as worker:
+            # Gradients and what Adam keeps are there from the second step on
+            for _ in range(2):
+                worker.ask('step')
+            peaks.append(worker.ask('peak'))
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(job)) for job in jobs]
+        seconds = time_in_turns(workers, 'step', effort.rounds[network])
+        default = [worker.ask('peak') for worker in workers]
+        shares = [worker.ask('share') for worker in workers]
+    return Steps(seconds, *map(np.array, (peaks, default, shares)))
+
+
+def measure_inference(effort: Effort) -> dict[str, NDArray[np.float64]]:
+    """Run each network on a CPU.
+
+    Args:
+        effort: how much to measure.
+
+    Returns:
+        Images per second of each turn, by network.
+    """
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                Worker(Job(network, OURS, 'cpu', effort.size, effort.stages))
+            )
+            for network in NETWORKS
+        ]
+        seconds = time_in_turns(workers, 'infer', effort.inferences)
+    return dict(zip(NETWORKS, 1 / seconds.T, strict=True))
+
+
+def measure_throughput(
+    effort: Effort, device: str
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Train each kind of each network on a GPU.
+
+    Args:
+        effort: how much to measure.
+        device: the GPU.
+
+    Returns:
+        What :meth:`Training.throughput` returns, by network and kind.
+    """
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for network in TRAINED:
+        results[network] = {}
+        for kind in KINDS:
+            say(f'{network}, {kind}')
+            job = Job(network, kind, device, effort.size, effort.stages, effort.steps)
+            with Worker(job) as worker:
+                results[network][kind] = worker.ask('throughput')
+    return results
+
+
+def _machine(device: str, start: float, load: float) -> str:
+    """The machine, versions of what matters, and when."""
+    gpu = ''
+    if device == 'cuda':
+        properties = torch.cuda.get_device_properties(0)
+        gpu = f'{properties.name} with {properties.total_memory / 1e9:.0f} GB, '
+
+    def git(*arguments: str) -> str:
+        command = ['git', '-C', str(Path(__file__).parent), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return result.stdout.strip()
+
+    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
+    if git('status', '--porcelain', '--', ':/torchgeo_planetcr', ':/benchmarks'):
+        commit += ' with changes'
+    return (
+        f'{gpu}{hardware()}, {torch.get_num_threads()} threads, {platform.system()}; Python '
+        f'{platform.python_version()}, PyTorch {torch.__version__}; commit {commit}. '
+        f'{datetime.date.today().isoformat()}, {(time.time() - start) / 60:.0f} minutes, '
+        f'load average {load:.1f} at the start.'
+    )
+
+
+def _cpu_goals(steps: Steps, network: str) -> list[Goal]:
+    """What must be reached on a CPU, and what was."""
+    ratio = steps.memory[KINDS.index(RECOMPUTE)] / steps.memory[0]
+    slower, faster = steps.ratios(RECOMPUTE), steps.ratios(OURS)
+    return [
+        Goal(
+            f'{network}, {RECOMPUTE}: memory against naive',
+            'at most 1/3',
+            f'{ratio:.3f}',
+            bool(ratio <= 1 / 3),
+        ),
+        Goal(
+            f'{network}, {RECOMPUTE}: time against naive',
+            'at most 1.25 times',
+            f'{spread(slower)} times',
+            bool(np.median(slower) <= 1.25),
+        ),
+        Goal(
+            f'{network}, {OURS}: time against naive',
+            'less than 1 time',
+            f'{spread(faster)} times',
+            bool(np.median(faster) < 1),
+        ),
+    ]
+
+
+def _step_table(steps: Steps, network: str) -> str:
+    """What a step took."""
+    rows = [
+        [
+            f'{network}, {kind}',
+            spread(steps.seconds[:, i]),
+            '' if kind == NAIVE else spread(steps.ratios(kind)),
+            f'{steps.memory[i]:.0f}',
+            '' if kind == NAIVE else f'{steps.memory[i] / steps.memory[0]:.3f}',
+            f'{steps.memory_default[i]:.0f}',
+            f'{100 * steps.shares[i]:.0f} %',
+        ]
+        for i, kind in enumerate(KINDS)
+    ]
+    header = [
+        '',
+        's for a step',
+        'against naive',
+        'MB in use at most',
+        'against naive',
+        'MB resident at most, default allocator',
+        'convolutions and matrix products',
+    ]
+    return table(header, rows)
+
+
+#: What both pages say of the rival.
+RIVAL = """*naive* is the same network with the same weights, whose dynamic filter copies
+its input 25 times (`torch.nn.functional.unfold`), and whose attention makes a tensor for each
+term of its logits, see `benchmarks/naive.py`."""
+
+#: What comes before a trial.
+TRIAL = '**A trial: its figures mean nothing.**\n\n'
+
+
+def measure_on_cpu(effort: Effort) -> str:
+    """Measure on a CPU.
+
+    Args:
+        effort: how much to measure.
+
+    Returns:
+        The report.
+    """
+    start, load = time.time(), os.getloadavg()[0]
+    differences, steps = {}, {}
+    for network in TRAINED:
+        say(f'{network}: compare outputs')
+        differences[network] = compare(network, effort)
+    for network in TRAINED:
+        say(f'{network}: train')
+        steps[network] = measure_steps(network, effort)
+    say('inference')
+    inference = measure_inference(effort)
+    goals = goal_table(_cpu_goals(steps['GLF-CR'], 'GLF-CR'))
+    tables = '\n\n'.join(_step_table(steps[network], network) for network in TRAINED)
+    rounds = ' and '.join(f'{len(steps[n].seconds)} of {n}' for n in TRAINED)
+    largest = max(differences.values())
+    restored = table(
+        ['', 'images per second'],
+        [[network, spread(speeds)] for network, speeds in inference.items()],
+    )
+    return wrap(f"""# What it takes to train the networks
+
+<!-- Written by `python benchmarks/models.py`: run it again instead of editing. -->
+
+{TRIAL if effort is QUICK else ''}`python benchmarks/models.py` measured this on one machine and
+in one run, and wrote this page. {RIVAL} The outputs of all were compared before: they differ by
+at most {largest:.1e}. Figures are the median and, in brackets, the least and the largest of all
+turns; ratios of times are taken within each turn.
+
+Machine: {_machine('cpu', start, load)}
+
+## What was to be reached
+
+{goals}
+
+## A training step
+
+Forward pass, L1 loss, backward pass and a step of Adam with one {effort.size} x {effort.size}
+crop, in float32. Each network is in a process of its own; they take their steps in turns,
+{rounds}, after one that is not counted.
+
+{tables}
+
+- MB in use at most: peak of what is resident (`VmHWM`) in two steps, less what was resident
+  when the network had been made (`VmRSS`), so that it holds gradients and the state of Adam,
+  but not the weights. The allocator was told to return freed memory at once
+  ({', '.join(f'`{name}={value}`' for name, value in EAGER_MALLOC.items())}), which takes time;
+  these processes were not timed.
+- MB resident at most: the same without telling it, in the processes that were timed. glibc
+  keeps what was freed, and there are holes in it.
+- Convolutions and matrix products: their share of the time of one step, by `torch.profiler`.
+
+## Inference
+
+Evaluation mode, one {effort.size} x {effort.size} image at a time, in float32,
+{effort.inferences} turns.
+
+{restored}
+
+## On a GPU
+
+No GPU was at hand: nothing of this was measured on one. `python benchmarks/models.py --device
+cuda` does it, and writes `models-cuda.md`.
+""")
+
+
+def measure_on_gpu(effort: Effort, device: str = 'cuda') -> str:
+    """Measure on a GPU.
+
+    Args:
+        effort: how much to measure.
+        device: the GPU.
+
+    Returns:
+        The report.
+    """
+    start, load = time.time(), os.getloadavg()[0]
+    results = measure_throughput(effort, device)
+    rows, goals = [], []
+    for network, kinds in results.items():
+        slow = np.median(kinds[NAIVE]['speeds'])
+        for kind, result in kinds.items():
+            ratio = float(np.median(result['speeds']) / slow)
+            rows.append(
+                [
+                    f'{network}, {kind}',
+                    str(result['batch_size']),
+                    spread(result['speeds']),
+                    '' if kind == NAIVE else f'{ratio:.2f}',
+                    f'{result["memory"]:.1f}',
+                    f'{1e3 * result["memory"] / result["batch_size"]:.0f}',
+                    f'{100 * result["share"]:.0f} %',
+                ]
+            )
+        best = max(float(np.median(kinds[kind]['speeds'])) for kind in KINDS[1:]) / slow
+        goals.append(
+            Goal(
+                f'{network}, ours: images per second against naive',
+                'at least 4 times',
+                f'{best:.2f} times',
+                bool(best >= 4),
+            )
+        )
+    header = [
+        '',
+        'crops of a batch',
+        'images per second',
+        'times as fast as naive',
+        'GB at most',
+        'MB for a crop',
+        'convolutions and matrix products',
+    ]
+    return wrap(f"""# What it takes to train the networks on a GPU
+
+<!-- Written by `python benchmarks/models.py --device cuda`: run it again instead of editing. -->
+
+{TRIAL if effort is QUICK else ''}`python benchmarks/models.py --device cuda` measured this on one
+machine and in one run, and wrote this page. {RIVAL} It is trained in float32, as PyTorch does
+by default; ours with bfloat16 mixed precision, `channels_last` and `model.compile()`.
+
+Machine: {_machine(device, start, load)}
+
+## What was to be reached
+
+{goal_table(goals)}
+
+## Training
+
+Forward pass, L1 loss, backward pass and a step of Adam with {effort.size} x {effort.size} crops,
+{effort.steps} steps after two that are not counted. The batch is about the largest that fits,
+found without compiling.
+
+{table(header, rows)}
+
+- GB at most: `torch.cuda.max_memory_allocated`.
+- Convolutions and matrix products: their share of the time of the GPU's kernels in one step,
+  by `torch.profiler`.
+""")
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='folder of the report (defaults to docs; a trial is only printed)',
+    )
+    parser.add_argument('--quick', action='store_true', help='a trial')
+    # How this script starts itself
+    parser.add_argument('--job', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job:
+        work(Job(*json.loads(args.job)))
+        return
+    output = args.output
+    if output is None and not args.quick:
+        output = Path(__file__).parents[1] / 'docs'
+    effort = QUICK if args.quick else FULL
+    is_cpu = args.device == 'cpu'
+    text = measure_on_cpu(effort) if is_cpu else measure_on_gpu(effort, args.device)
+    print(text)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        name = 'models.md' if is_cpu else f'models-{args.device}.md'
+        (output / name).write_text(text)
+
+
+if __name__ == '__main__':
+    main()
