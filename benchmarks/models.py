@@ -74,7 +74,7 @@ class Effort(NamedTuple):
     steps: int
 
 
-FULL = Effort(160, 6, {'GLF-CR': 5, 'Align-CR': 3}, 5, 10)
+FULL = Effort(160, 6, {'GLF-CR': 5, 'Align-CR': 2}, 3, 10)
 QUICK = Effort(64, 2, {'GLF-CR': 2, 'Align-CR': 2}, 2, 2)
 
 
