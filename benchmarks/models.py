@@ -5,7 +5,7 @@
 
     python benchmarks/models.py [--device cuda] [--output docs] [--quick]
 
-On a CPU it takes about ten minutes and ten GB of memory. Nothing else should run
+On a CPU it takes about a quarter of an hour and 15 GB of memory. Nothing else should run
 meanwhile. ``--quick`` is a trial with small networks and crops.
 """
 
@@ -601,8 +601,8 @@ Evaluation mode, one {effort.size} x {effort.size} image at a time, in float32,
 
 ## On a GPU
 
-No GPU was at hand: nothing of this was measured on one. `python benchmarks/models.py --device
-cuda` does it, and writes `models-cuda.md`.
+This run used none. `python benchmarks/models.py --device cuda` measures on one, and writes
+`models-cuda.md`; where that page is missing, nothing has been measured on a GPU.
 """)
 
 

@@ -16,7 +16,7 @@ if __name__ == '__main__':
     args = parser.parse_args()
 
     task = CloudRemoval.load_from_checkpoint(
-        args.checkpoint, map_location='cpu', weights_only=True
+        args.checkpoint, map_location='cpu', weights_only=True, compile=False
     )
     export_model(task.model, args.out)
     print(f'{type(task.model).__name__} is in {args.out}')

@@ -37,6 +37,8 @@ def restore(model: Path, cloudy: Path, sentinel1: Path, out: Path) -> None:
         image_s1 = vrt.read().astype(np.float32)
 
     image = np.clip(image, 0, 10000) / 10000
+    for band in image_s1:
+        band[np.isnan(band)] = np.nanmean(band)
     lowest = np.array([-25, -32.5], np.float32)[:, None, None]
     image_s1 = 1 - np.clip(image_s1, lowest, 0) / lowest
     program = torch.export.load(model).module()

@@ -202,3 +202,12 @@ class TestOperator:
         grad = features.flip(-1)
         inputs = (grad, padded.detach(), filters.detach())
         torch.library.opcheck(_filter_backward_op, inputs)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    features = torch.rand(1, 2, 6, 7)
+    for shape in ((1, 2, 9, 6, 7), (1, 1, 25, 6, 7), (1, 2, 25, 7, 6)):
+        with pytest.raises(
+            ValueError, match=r'^filters must have shape \(1, 2, 25, 6, 7'
+        ):
+            dynamic_filter(features, torch.rand(shape))

@@ -78,6 +78,10 @@ class TestEncoderDecoder:
         with pytest.raises(ValueError, match=match):
             model(torch.rand(image), torch.rand(image_s1))
 
+    def test_unknown_backbone(self) -> None:
+        with pytest.raises(ValueError, match="^backbone 'resnet19' is not known"):
+            EncoderDecoder(backbone='resnet19')
+
     def test_unknown_architecture(self) -> None:
         with pytest.raises(ValueError, match="^architecture must be one of 'unet', "):
             EncoderDecoder('resnet')
@@ -116,6 +120,10 @@ class TestWeights:
         model = EncoderDecoder(backbone='resnet18', weights=str(path))
         for key, value in _encoder(model).state_dict().items():
             assert torch.equal(value, state_dict[f'model.{key}'])
+
+        wrapped = EncoderDecoder(backbone='tu-resnet18', weights=str(path))
+        for key, value in _encoder(wrapped).state_dict().items():
+            assert torch.equal(value, state_dict[key])
 
         torch.save(state_dict, path)
         match = f"^'{re.escape(str(path))}' is not a checkpoint of a task of TorchGeo"

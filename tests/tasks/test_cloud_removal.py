@@ -181,6 +181,8 @@ class TestConstruction:
             assert torch.equal(task.model.state_dict()[key], value)
         with pytest.raises(ValueError, match='does not fit Copy'):
             CloudRemoval(model='copy', weights=weights)
+        with pytest.raises(ValueError, match='weights of DSen2CR must be the path of'):
+            CloudRemoval(model_kwargs=TINY, weights=True)
 
     def test_optimizer(self) -> None:
         task = CloudRemoval(
@@ -221,9 +223,11 @@ class TestConstruction:
         assert configuration['lr_scheduler']['monitor'] == 'val_loss'
 
     def test_unknown_module(self) -> None:
-        match = "DSen2CR has no module to train named 'alignment': check lr_factors"
+        match = "DSen2CR has no module named 'alignment': check lr_factors"
         with pytest.raises(ValueError, match=match):
             CloudRemoval(model_kwargs=TINY, lr_factors={'alignment': 0.1})
+        with pytest.raises(ValueError, match="no module named 'bias'"):
+            CloudRemoval(model_kwargs=TINY, lr_factors={'bias': 0.1})
 
     def test_compile(self, batch: Sample) -> None:
         task = CloudRemoval(model_kwargs=TINY, compile=True)

@@ -149,6 +149,9 @@ class DeformableConvolution(nn.Conv2d):
         Args:
             channels: Number of channels of both inputs and of the output, a multiple of
                 8.
+
+        Raises:
+            ValueError: If *channels* is no multiple of 8.
         """
         if channels % OFFSET_GROUPS:
             msg = f'features must be a multiple of {OFFSET_GROUPS}, got {channels}.'
@@ -205,7 +208,7 @@ class AlignmentLevel(nn.Module):
         self.deform = DeformableConvolution(channels)
 
     def forward(
-        self, s: Tensor, x: Tensor, above: Streams | None
+        self, s: Tensor, x: Tensor, above: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
         """Forward pass of the level.
 
@@ -362,10 +365,10 @@ class AlignCR(FusionNetwork):
         (r'align\.combine', 'align.feat_conv'),
         (r'align\.deform\.offset\.(\w+)', r'align.dcn_pack.\1.conv_offset'),
         (r'align\.deform', 'align.dcn_pack'),
-        (r'(SFAlign\.\d)\.cascade\.0', r'\1.pcd_align.cas_offset_conv1'),
-        (r'(SFAlign\.\d)\.cascade\.2', r'\1.pcd_align.cas_offset_conv2'),
-        (r'(SFAlign\.\d)\.deform\.offset', r'\1.pcd_align.cas_dcnpack.conv_offset'),
-        (r'(SFAlign\.\d)\.deform', r'\1.pcd_align.cas_dcnpack'),
+        (r'(SFAlign\.\d+)\.cascade\.0', r'\1.pcd_align.cas_offset_conv1'),
+        (r'(SFAlign\.\d+)\.cascade\.2', r'\1.pcd_align.cas_offset_conv2'),
+        (r'(SFAlign\.\d+)\.deform\.offset', r'\1.pcd_align.cas_dcnpack.conv_offset'),
+        (r'(SFAlign\.\d+)\.deform', r'\1.pcd_align.cas_dcnpack'),
         *FusionNetwork.reference_names,
     )
 

@@ -44,7 +44,15 @@ def dynamic_filter(features: Tensor, filters: Tensor) -> Tensor:
 
     Returns:
         Filtered features *f* of shape (B, C, H, W), of the type of *filters*.
+
+    Raises:
+        ValueError: If the shapes of *features* and *filters* do not fit.
     """
+    expected = (*features.shape[:2], TAPS, *features.shape[2:])
+    if filters.shape != expected:
+        msg = f'filters must have shape {expected}, got {(*filters.shape,)}.'
+        raise ValueError(msg)
+
     features = features.to(filters.dtype).contiguous()
     padded = F.pad(features, [FILTER_SIZE // 2] * 4, mode='replicate')
     if torch.compiler.is_exporting():

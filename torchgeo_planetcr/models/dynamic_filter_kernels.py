@@ -43,10 +43,11 @@ def _forward(
     padded += (pixel // width) * padded_width + pixel % width
     filters += plane * SIZE * SIZE * height * width + pixel
 
+    plane_size = tl.full((), height, tl.int64) * width
     total = tl.zeros((PIXELS,), EXACT)
     for row in tl.static_range(SIZE):
         for column in tl.static_range(SIZE):
-            tap = (row * SIZE + column) * height * width
+            tap = (row * SIZE + column) * plane_size
             weight = tl.load(filters + tap, inside, 0).to(EXACT)
             shift = row * padded_width + column
             shifted = tl.load(padded + shift, inside, 0).to(EXACT)
@@ -77,10 +78,11 @@ def _backward_filters(
     filters += plane * SIZE * SIZE * height * width + pixel
     grad_filters += plane * SIZE * SIZE * height * width + pixel
 
+    plane_size = tl.full((), height, tl.int64) * width
     outer = tl.load(grad + plane * height * width + pixel, inside, 0).to(EXACT)
     for row in tl.static_range(SIZE):
         for column in tl.static_range(SIZE):
-            tap = (row * SIZE + column) * height * width
+            tap = (row * SIZE + column) * plane_size
             weight = tl.load(filters + tap, inside, 0).to(EXACT)
             shift = row * padded_width + column
             shifted = tl.load(padded + shift, inside, 0).to(EXACT)
@@ -106,6 +108,7 @@ def _backward_padded(
     grad += plane * height * width
     filters += plane * SIZE * SIZE * height * width
 
+    plane_size = tl.full((), height, tl.int64) * width
     total = tl.zeros((PIXELS,), EXACT)
     for row in tl.static_range(SIZE):
         for column in tl.static_range(SIZE):
@@ -113,7 +116,7 @@ def _backward_padded(
             x = pixel % padded_width - column
             reached = inside & (y >= 0) & (y < height) & (x >= 0) & (x < width)
             target = y * width + x
-            tap = (row * SIZE + column) * height * width
+            tap = (row * SIZE + column) * plane_size
             weight = tl.load(filters + tap + target, reached, 0).to(EXACT)
             outer = tl.load(grad + target, reached, 0).to(EXACT)
             total += _activate(weight, weight) * outer

@@ -78,14 +78,20 @@ class EncoderDecoder(nn.Module):
             msg += f'got {architecture!r}.'
             raise ValueError(msg)
 
-        self.network: Any = smp.create_model(
-            architecture.replace('+', 'plus'),
-            encoder_name=backbone,
-            encoder_weights='imagenet' if weights is True else None,
-            in_channels=in_channels + sar_channels,
-            classes=in_channels,
-            **kwargs,
-        )
+        # What smp calls the weights of its own backbones and of those of timm
+        pretrained: Any = True if backbone.startswith('tu-') else 'imagenet'
+        try:
+            self.network: Any = smp.create_model(
+                architecture.replace('+', 'plus'),
+                encoder_name=backbone,
+                encoder_weights=pretrained if weights is True else None,
+                in_channels=in_channels + sar_channels,
+                classes=in_channels,
+                **kwargs,
+            )
+        except KeyError as error:
+            msg = f'backbone {backbone!r} is not known, or has no such weights: {error}'
+            raise ValueError(msg) from error
         if weights and weights is not True:
             _load_backbone(self.network.encoder, backbone, weights)
 
@@ -127,11 +133,13 @@ def _load_backbone(
         ValueError: If the weights are not known, cannot be read, or do not fit.
     """
     if isinstance(weights, str) and os.path.exists(weights):
-        checkpoint = read_checkpoint(weights)
-        if not isinstance(checkpoint, dict) or 'hyper_parameters' not in checkpoint:
-            msg = f"'{weights}' is not a checkpoint of a task of TorchGeo."
-            raise ValueError(msg)
-        _, state_dict = extract_backbone(weights)
+        read_checkpoint(weights)
+        try:
+            _, state_dict = extract_backbone(weights)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"'{weights}' is not a checkpoint of a task of TorchGeo that has a "
+            msg += 'backbone.'
+            raise ValueError(msg) from error
     else:
         if isinstance(weights, str):
             try:
@@ -144,6 +152,11 @@ def _load_backbone(
             weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         )
 
+    if backbone.startswith('tu-'):
+        # smp wraps the backbones of timm, and leaves out their head
+        encoder: Any = encoder.model
+        head = state_dict.keys() - encoder.state_dict().keys()
+        state_dict = {k: v for k, v in state_dict.items() if k not in head}
     name, layer = next(
         (name, module)
         for name, module in encoder.named_modules()

@@ -21,9 +21,9 @@ def export_model(
     """Write a model to a file that runs without this package.
 
     ``torch.export.load(path).module()`` reads it, and is called as the model is, on
-    images of any number, height and width that the model takes (more than 16 x 16
-    pixels for GLF-CR and Align-CR). It needs PyTorch, and for Align-CR ``import
-    torchvision`` before it is read.
+    images of any number, height and width that the model takes (more than 16 pixels
+    each for GLF-CR and Align-CR). It does not check that values are finite. It needs
+    PyTorch, and for Align-CR ``import torchvision`` before it is read.
 
     Args:
         model: Model to export, on the device on which the file will run. What is

@@ -58,9 +58,9 @@ class CloudRemoval(BaseTask):
     * ``bounds``, ``transform``, ``crs``: georeference, only for prediction
 
     .. note::
-       A *model*, *loss*, *optimizer* or *lr_scheduler* that is not given by name is no
-       hyperparameter of the checkpoint, which holds nothing but tensors and plain
-       Python objects. Give it again when loading:
+       A *model* or *loss* that is given as a module, an *optimizer* and an
+       *lr_scheduler* are no hyperparameters of the checkpoint, which holds nothing but
+       tensors and plain Python objects. Give them again when loading:
        ``CloudRemoval.load_from_checkpoint(path, model=model, weights_only=True)``.
        Under LightningCLI its ``class_path`` is one, so nothing has to be given.
     """
@@ -127,7 +127,8 @@ class CloudRemoval(BaseTask):
             lr_scheduler: Function that makes a learning rate scheduler of an optimizer,
                 instead of ReduceLROnPlateau with *patience*.
             lr_factors: Factors of the learning rate, by names of modules of the model:
-                ``{'alignment': 0.1}`` trains all modules of that name at a tenth.
+                ``{'alignment': 0.1}`` trains all modules of that name at a tenth. Not
+                for schedulers that set the rate themselves, as OneCycleLR does.
             compile: Whether to compile the model, see :func:`torch.compile`.
 
         Raises:
@@ -175,7 +176,11 @@ class CloudRemoval(BaseTask):
             )
         kwargs = self.hparams['model_kwargs'] or {}
         self.model = _create('model', self.given['model'], models, **kwargs)
-        if weights and not isinstance(self.model, EncoderDecoder):
+        if weights and self.given['model'] not in ARCHITECTURES:
+            if not isinstance(weights, str):
+                msg = f'weights of {type(self.model).__name__} must be the path of a '
+                msg += f"checkpoint of the authors' code, got {weights}."
+                raise ValueError(msg)
             load_reference_checkpoint(self.model, weights)
         self._parameter_groups()
         if self.hparams['compile']:
@@ -236,7 +241,7 @@ class CloudRemoval(BaseTask):
         factors = [group.pop('factor') for group in groups]
         optimizer = self.given['optimizer'](groups)
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
-            group['lr'] *= factor
+            group['lr'] = factor * group['lr']
         scheduler = self.given['lr_scheduler'](optimizer)
         return {
             'optimizer': optimizer,
@@ -255,13 +260,16 @@ class CloudRemoval(BaseTask):
         factors: dict[str, float] = {'': 1, **(self.hparams['lr_factors'] or {})}
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in factors}
         for name, parameter in self.model.named_parameters():
-            modules = reversed(name.split('.'))
+            modules = name.split('.')[-2::-1]
             group = next((module for module in modules if module in factors), '')
             if parameter.requires_grad:
                 groups[group].append(parameter)
-        unknown = [name for name in factors if name and not groups[name]]
+        known = {
+            part for name, _ in self.model.named_modules() for part in name.split('.')
+        }
+        unknown = [name for name in factors if name not in known]
         if unknown:
-            msg = f'{type(self.model).__name__} has no module to train named '
+            msg = f'{type(self.model).__name__} has no module named '
             msg += f'{", ".join(map(repr, unknown))}: check lr_factors.'
             raise ValueError(msg)
         return [
