@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torchgeo_planetcr.models.dynamic_filter import (
     _filter_op,
     dynamic_filter,
 )
+from torchgeo_planetcr.models.fusion import DynamicFilter
 
 
 def _reference(features: Tensor, filters: Tensor) -> Tensor:
@@ -211,3 +213,23 @@ def test_shapes_that_do_not_fit() -> None:
             ValueError, match=r'^filters must have shape \(1, 2, 25, 6, 7'
         ):
             dynamic_filter(features, torch.rand(shape))
+
+
+@pytest.mark.skipif(shutil.which('g++') is None, reason='needs a compiler')
+@pytest.mark.usefixtures('compiler')
+def test_compiled_with_channels_last() -> None:
+    """The features that a network of attention hands on are channels_last."""
+    model = DynamicFilter(8, recompute=False)
+    compiled = torch.compile(model, fullgraph=True)
+    results = []
+    for call in (model, compiled):
+        torch.manual_seed(0)
+        x, s = (
+            torch.rand(2, 8, 6, 9)
+            .contiguous(memory_format=torch.channels_last)
+            .requires_grad_()
+            for _ in 'xs'
+        )
+        output = call(x, s)
+        results.append((output, *torch.autograd.grad(output.square().sum(), (x, s))))
+    torch.testing.assert_close(*results)

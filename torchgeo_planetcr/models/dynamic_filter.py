@@ -53,12 +53,30 @@ def dynamic_filter(features: Tensor, filters: Tensor) -> Tensor:
         msg = f'filters must have shape {expected}, got {(*filters.shape,)}.'
         raise ValueError(msg)
 
-    features = features.to(filters.dtype).contiguous()
-    padded = F.pad(features, [FILTER_SIZE // 2] * 4, mode='replicate')
+    padded = _pad(features.to(filters.dtype))
     if torch.compiler.is_exporting():
         # So that the exported file needs nothing but PyTorch
         return _filter(padded, filters)
     return _filter_op(padded, filters)
+
+
+def _pad(features: Tensor) -> Tensor:
+    """Continue features beyond their border by their outermost pixels.
+
+    Args:
+        features: Features of shape (B, C, H, W).
+
+    Returns:
+        Features of shape (B, C, H + 4, W + 4).
+    """
+    # Compiled, the backward pass of torch.nn.functional.pad fails on channels_last
+    rows, columns = (
+        torch.arange(
+            -(FILTER_SIZE // 2), size + FILTER_SIZE // 2, device=features.device
+        ).clamp(0, size - 1)
+        for size in features.shape[-2:]
+    )
+    return features.index_select(2, rows).index_select(3, columns)
 
 
 def _shifts(padded: Tensor) -> list[Tensor]:
