@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import rasterio
+from lightning.pytorch import Trainer
 from PIL import Image
+
+from torchgeo_planetcr import CloudRemoval
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 
@@ -40,3 +45,26 @@ def test_demo(root: Path, tmp_path: Path) -> None:
     with Image.open(picture) as image:
         assert image.width > 2 * image.height
         assert len(image.getcolors(image.width * image.height) or []) > 100
+
+
+def test_export(root: Path, tmp_path: Path) -> None:
+    task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
+    trainer = Trainer(accelerator='cpu', logger=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(task)
+    checkpoint = tmp_path / 'task.ckpt'
+    trainer.save_checkpoint(checkpoint)
+
+    model, out = tmp_path / 'model.pt2', tmp_path / 'restored.tif'
+    assert 'DSen2CR is in' in run(EXAMPLES / 'export_model.py', checkpoint, model)
+    cloudy = next(root.glob('test/planet_cloudy_*/*/*.tif'))
+    name = cloudy.name.replace('planet_cloudy', 'S1')
+    (sentinel1,) = root.glob(f'test/S1_*/*/{name}')
+    run(EXAMPLES / 'run_exported.py', model, cloudy, sentinel1, out)
+
+    with rasterio.open(cloudy) as before, rasterio.open(out) as after:
+        assert after.crs == before.crs
+        assert after.transform == before.transform
+        image, restored = before.read().astype(float), after.read().astype(float)
+    assert after.dtypes == ('uint16',) * 4
+    # A network of random weights changes an image a little
+    assert 0 < np.abs(restored - image).mean() < 3000
