@@ -3,18 +3,35 @@
 
 """Metrics for cloud removal."""
 
+from .image import ImageMetric, PixelMetric
+from .lpips import LPIPS
+from .patches import PatchMetrics, PatchValues
+from .protocol import PROTOCOLS, Protocol
 from .reference import (
     ReferenceMAE,
-    ReferenceMetric,
     ReferencePSNR,
+    ReferenceRMSE,
     ReferenceSAM,
     ReferenceSSIM,
 )
+from .standard import StandardMAE, StandardPSNR, StandardRMSE, StandardSAM, StandardSSIM
 
 __all__ = (
+    'LPIPS',
+    'PROTOCOLS',
+    'ImageMetric',
+    'PatchMetrics',
+    'PatchValues',
+    'PixelMetric',
+    'Protocol',
     'ReferenceMAE',
-    'ReferenceMetric',
     'ReferencePSNR',
+    'ReferenceRMSE',
     'ReferenceSAM',
     'ReferenceSSIM',
+    'StandardMAE',
+    'StandardPSNR',
+    'StandardRMSE',
+    'StandardSAM',
+    'StandardSSIM',
 )

@@ -7,94 +7,20 @@ Details of these metrics differ from one paper to the next by more than the meth
 they compare. The metrics of this module repeat, to float32 accuracy, the protocol of the
 code that accompanies the data set, including its off-center SSIM window. Use them to
 compare with results of that code, and only with those.
-"""
 
-from abc import abstractmethod
-from typing import Any
+If you use these metrics in your research, please cite the following paper:
+
+* https://doi.org/10.1109/TGRS.2023.3337845
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
+
+from .image import ImageMetric, PixelMetric
 
 
-class ReferenceMetric(Metric):
-    """Abstract base class for metrics that are a mean over images.
-
-    Each image has a value of its own, so the result depends neither on the batch size,
-    nor on the order of the images, nor on the number of processes. Values are computed
-    in float32 and summed in float64.
-
-    If you use these metrics in your research, please cite the following paper:
-
-    * https://doi.org/10.1109/TGRS.2023.3337845
-    """
-
-    is_differentiable = True
-    full_state_update = False
-
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        """Initialize a new ReferenceMetric instance.
-
-        Args:
-            **kwargs: Additional keyword arguments to pass to
-                :class:`torchmetrics.Metric`.
-        """
-        super().__init__(**kwargs)
-        self.add_state(
-            'total', torch.tensor(0, dtype=torch.float64), dist_reduce_fx='sum'
-        )
-        self.add_state(
-            'count', torch.tensor(0, dtype=torch.int64), dist_reduce_fx='sum'
-        )
-
-    @abstractmethod
-    def image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the metric of each image.
-
-        Args:
-            prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
-
-        Returns:
-            One value for each image, of shape (B,).
-        """
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add the images of a batch.
-
-        Args:
-            prediction: Restored images of shape (B, C, H, W), nominal range [0, 1], not
-                clamped.
-            target: Cloud-free images of shape (B, C, H, W) in [0, 1].
-
-        Raises:
-            ValueError: If the shapes differ or are not (B, C, H, W).
-        """
-        if prediction.shape != target.shape or target.ndim != 4:
-            msg = 'prediction and target must have the same shape (B, C, H, W), got '
-            msg += f'{(*prediction.shape,)} and {(*target.shape,)}.'
-            raise ValueError(msg)
-
-        values = self.image_values(prediction.float(), target.float())
-        # Not in place, as Lightning resets metrics in inference mode: fitting after
-        # validating would then change an inference tensor
-        self.total = self.total + values.double().sum()
-        self.count = self.count + len(values)
-
-    def compute(self) -> Tensor:
-        """Compute the mean over all images.
-
-        Returns:
-            The metric, a float64 scalar.
-        """
-        return self.total / self.count
-
-
-class ReferencePSNR(ReferenceMetric):
+class ReferencePSNR(PixelMetric):
     r"""Peak signal-to-noise ratio (PSNR) in dB, higher is better.
 
     For a prediction *p* and a target *t*, neither clamped, with a peak value of 1:
@@ -108,22 +34,29 @@ class ReferencePSNR(ReferenceMetric):
     """
 
     higher_is_better = True
+    unit = 'dB'
+    definition = (
+        'From the mean squared error over pixels and bands, for a peak of 1; 100 where '
+        'there is no error. Nothing is clamped.'
+    )
 
-    def image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the PSNR of each image.
+    def from_mean(self, mean: Tensor) -> Tensor:
+        """Compute the PSNR from mean squared errors.
 
         Args:
-            prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
+            mean: Mean squared errors of any shape.
 
         Returns:
-            PSNR in dB, of shape (B,).
+            PSNR in dB, of the same shape.
         """
-        mse = ((prediction - target) ** 2).mean(dim=(1, 2, 3)).double()
-        return torch.where(mse == 0, 100, -10 * mse.log10())
+        return torch.where(mean == 0, 100, -10 * mean.log10())
+
+    def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the squared error of each pixel, of shape (B, H, W)."""
+        return ((prediction - target) ** 2).mean(dim=1)
 
 
-class ReferenceSSIM(ReferenceMetric):
+class ReferenceSSIM(ImageMetric):
     r"""Structural similarity (SSIM), higher is better.
 
     For a prediction *p* and a target *t*, with local means :math:`\mu`, variances
@@ -145,20 +78,16 @@ class ReferenceSSIM(ReferenceMetric):
     """
 
     higher_is_better = True
+    definition = (
+        'Each band by itself, 11 x 11 Gaussian window whose center lies half a pixel '
+        'off, zeros outside of the image. Nothing is clamped.'
+    )
 
     size = 11
     sigma = 1.5
 
-    def image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the SSIM of each image.
-
-        Args:
-            prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
-
-        Returns:
-            SSIM of shape (B,).
-        """
+    def _image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the SSIM of each image, see :meth:`ImageMetric._image_values`."""
         products = (prediction**2, target**2, prediction * target)
         means = self._local_mean(torch.cat([prediction, target, *products], dim=1))
         mean_p, mean_t, mean_pp, mean_tt, mean_pt = means.chunk(5, dim=1)
@@ -182,14 +111,12 @@ class ReferenceSSIM(ReferenceMetric):
         weight = (weight / weight.sum()).expand(x.shape[1], 1, 1, self.size)
         padding = self.size // 2
         groups = x.shape[1]
-        # In float16 the difference of two nearly equal moments would be lost. The same
-        # holds for TF32, but depthwise convolutions in float32 do not go through cuDNN.
-        with torch.autocast(x.device.type, enabled=False):
-            x = F.conv2d(x, weight, padding=(0, padding), groups=groups)
-            return F.conv2d(x, weight.mT, padding=(padding, 0), groups=groups)
+        # TF32 would not do, but depthwise convolutions in float32 do not go through cuDNN
+        x = F.conv2d(x, weight, padding=(0, padding), groups=groups)
+        return F.conv2d(x, weight.mT, padding=(padding, 0), groups=groups)
 
 
-class ReferenceSAM(ReferenceMetric):
+class ReferenceSAM(PixelMetric):
     r"""Spectral angle mapper (SAM) in degrees, lower is better.
 
     For the band vectors *p* of the prediction and *t* of the target in a pixel:
@@ -204,25 +131,22 @@ class ReferenceSAM(ReferenceMetric):
     """
 
     higher_is_better = False
+    unit = 'degrees'
+    definition = (
+        'Mean angle between the spectra. Very dark pixels (norm below 1/32) have a large '
+        'angle even where both are equal.'
+    )
 
-    def image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the SAM of each image.
-
-        Args:
-            prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
-
-        Returns:
-            SAM in degrees, of shape (B,).
-        """
+    def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the angle of each pixel in degrees, of shape (B, H, W)."""
         epsilon = torch.finfo(torch.float16).eps
         norm_p = (prediction**2).sum(dim=1).clamp(min=epsilon)
         norm_t = (target**2).sum(dim=1).clamp(min=epsilon)
         cosine = (prediction * target).sum(dim=1) / (norm_p * norm_t).sqrt()
-        return cosine.clamp(-1, 1).acos().mean(dim=(1, 2)).rad2deg()
+        return cosine.clamp(-1, 1).acos().rad2deg()
 
 
-class ReferenceMAE(ReferenceMetric):
+class ReferenceMAE(PixelMetric):
     r"""Mean absolute error (MAE) in units of reflectance, lower is better.
 
     For a prediction *p* and a target *t*:
@@ -235,15 +159,44 @@ class ReferenceMAE(ReferenceMetric):
     """
 
     higher_is_better = False
+    unit = 'reflectance'
+    definition = 'Mean absolute error over pixels and bands. Nothing is clamped.'
 
-    def image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the MAE of each image.
+    def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the absolute error of each pixel, of shape (B, H, W)."""
+        return (prediction - target).abs().mean(dim=1)
+
+
+class ReferenceRMSE(PixelMetric):
+    r"""Root mean squared error (RMSE) in units of reflectance, lower is better.
+
+    For a prediction *p* and a target *t*:
+
+    .. math::
+
+        \sqrt{\overline{(p - t)^2}}
+
+    where the line is the mean over all pixels and bands. Range: not negative. The
+    authors do not report it; it is the error that their PSNR is made of.
+    """
+
+    higher_is_better = False
+    unit = 'reflectance'
+    definition = (
+        'Root of the mean squared error over pixels and bands. Nothing is clamped.'
+    )
+
+    def from_mean(self, mean: Tensor) -> Tensor:
+        """Compute the RMSE from mean squared errors.
 
         Args:
-            prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
+            mean: Mean squared errors of any shape.
 
         Returns:
-            MAE of shape (B,).
+            RMSE of the same shape.
         """
-        return (prediction - target).abs().mean(dim=(1, 2, 3))
+        return mean.sqrt()
+
+    def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the squared error of each pixel, of shape (B, H, W)."""
+        return ((prediction - target) ** 2).mean(dim=1)

@@ -23,7 +23,7 @@ from torchmetrics import MetricCollection
 from torchvision.models._api import WeightsEnum
 
 from ..losses import CARLLoss, CloudAwareLoss, EdgeWeightedCharbonnierLoss
-from ..metrics import ReferenceMAE, ReferencePSNR, ReferenceSAM, ReferenceSSIM
+from ..metrics import PROTOCOLS
 from ..models import (
     ARCHITECTURES,
     EncoderDecoder,
@@ -205,14 +205,11 @@ class CloudRemoval(BaseTask):
           is better.
         * :class:`~torchgeo_planetcr.metrics.ReferenceMAE` (``MAE``) in units of
           reflectance. Lower is better.
+        * :class:`~torchgeo_planetcr.metrics.ReferenceRMSE` (``RMSE``) in units of
+          reflectance. Lower is better.
         """
         metrics = MetricCollection(
-            {
-                'PSNR': ReferencePSNR(),
-                'SSIM': ReferenceSSIM(),
-                'SAM': ReferenceSAM(),
-                'MAE': ReferenceMAE(),
-            },
+            {name: metric() for name, metric in PROTOCOLS['reference'].metrics.items()},
             # Metrics that agree on the first batch, as SAM = MAE = 0 do if nothing is
             # to be restored, would be taken for one and the same from then on
             compute_groups=False,

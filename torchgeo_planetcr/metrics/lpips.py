@@ -1,0 +1,84 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Perceptual similarity, where its weights are installed."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image.lpips import _LPIPS
+from torchvision.models import AlexNet_Weights
+
+from .image import ImageMetric
+
+#: Positions of red, green and blue in images of B, G, R and NIR.
+RGB = [2, 1, 0]
+
+
+class LPIPS(ImageMetric):
+    """Learned perceptual image patch similarity (LPIPS), lower is better.
+
+    Distance of the features that AlexNet finds in both images: red, green and blue,
+    reflectance clamped to [0, 1] without a stretch. Range: not negative, and 0 where
+    both are equal. Computed by torchmetrics, whose package holds the weights of the
+    distance. Those of AlexNet are torchvision's; nothing is downloaded.
+
+    The metric is described in https://doi.org/10.1109/CVPR.2018.00068.
+    """
+
+    higher_is_better = False
+    clamps = True
+    definition = (
+        'Distance of AlexNet features of red, green and blue, clamped to [0, 1], without '
+        'a stretch: satellite images are dark in it, so it differs from papers that '
+        'stretch them.'
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Initialize a new LPIPS instance.
+
+        Args:
+            **kwargs: Additional keyword arguments to pass to
+                :class:`torchmetrics.Metric`.
+
+        Raises:
+            FileNotFoundError: If the weights of AlexNet are not installed.
+        """
+        super().__init__(**kwargs)
+        path = self.weights_path()
+        if not os.path.isfile(path):
+            msg = (
+                f'The weights of AlexNet are not in {path}: where there is a network, '
+            )
+            msg += f'download {AlexNet_Weights.DEFAULT.url} and put them there.'
+            raise FileNotFoundError(msg)
+
+        # torchvision would unpickle the file, so the backbone starts at random
+        self.network = _LPIPS(net='alex', pnet_rand=True)
+        weights = torch.load(path, map_location='cpu', weights_only=True)
+        backbone = self.network.net
+        backbone.load_state_dict(
+            {
+                name: weights[name.replace(name.split('.')[0], 'features')]
+                for name in backbone.state_dict()
+            }
+        )
+
+    @staticmethod
+    def weights_path() -> str:
+        """Path where torchvision keeps the weights of AlexNet.
+
+        Returns:
+            A path in the cache of :mod:`torch.hub`, whether there is a file or not.
+        """
+        name = os.path.basename(AlexNet_Weights.DEFAULT.url)
+        return os.path.join(torch.hub.get_dir(), 'checkpoints', name)
+
+    def _image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the LPIPS of each image, see :meth:`ImageMetric._image_values`."""
+        distance: Tensor = self.network(
+            prediction[:, RGB], target[:, RGB], normalize=True
+        )
+        return distance.flatten()
