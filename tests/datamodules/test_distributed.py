@@ -234,7 +234,7 @@ def test_evaluation_places(
 @pytest.mark.parametrize('run', ['test', 'validate', 'small'])
 def test_metrics(alone: dict[str, Any], pair: list[dict[str, Any]], run: str) -> None:
     """Those of one process, also where one of the two has less to do or too little."""
-    assert len(alone[run]) == 5
+    assert len(alone[run]) == 6
     for seen in pair:
         assert seen[run] == pytest.approx(alone[run], rel=1e-6)
 
@@ -242,5 +242,5 @@ def test_metrics(alone: dict[str, Any], pair: list[dict[str, Any]], run: str) ->
 def test_logged_in_training(pair: list[dict[str, Any]]) -> None:
     """Processes agree on what schedulers and checkpoints depend on."""
     first, second = (seen['logged'] for seen in pair)
-    assert len(first) == 5
+    assert len(first) == 6
     assert first == second

@@ -4,11 +4,14 @@
 from pathlib import Path
 from typing import Any
 
+import kornia.augmentation as K
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torchgeo.datamodules.utils import MisconfigurationException
+from torchgeo.datasets import unbind_samples
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import PlanetCR, PlanetCRDataModule
@@ -148,6 +151,92 @@ def test_native_alignment(root: Path, tmp_path: Path) -> None:
         assert batch['image'].shape == (1, 4, 160, 160)
         assert batch['image_s1'].shape == (1, 2, 48, 48)
         assert batch['mask'].shape == (1, 48, 48)
+
+
+def test_rename(root: Path, tmp_path: Path) -> None:
+    """Only after normalization and augmentation, which go by the names."""
+    kwargs: dict[str, Any] = {
+        'modalities': ['clear', 'worldcover'],
+        'batch_size': 12,
+        'patch_size': 32,
+    }
+    recorded = []
+    for rename in (None, {'image_clear': 'image', 'mask': 'mask_label'}):
+        seed_everything(0, verbose=False)
+        recorder, trainer = fit(root, tmp_path, rename=rename, **kwargs)
+        datamodule = PlanetCRDataModule(root, rename=rename, **kwargs)
+        trainer.test(recorder, datamodule, verbose=False)
+        recorded.append([b for stage in recorder.batches.values() for b in stage])
+    keys = {'image_clear', 'mask', 'bounds', 'transform', 'crs'}
+    for plain, renamed in zip(*recorded, strict=True):
+        assert plain.keys() == keys
+        assert renamed.keys() == keys - {'image_clear', 'mask'} | {
+            'image',
+            'mask_label',
+        }
+        assert torch.equal(plain['image_clear'], renamed['image'])
+        assert torch.equal(plain['mask'], renamed['mask_label'])
+        assert renamed['image'].max() <= 1
+
+
+def test_rename_all_modalities(root: Path, tmp_path: Path) -> None:
+    rename = {'image_clear': 'image', 'image': 'image_clear'}
+    plain, renamed = (
+        fit(root, tmp_path, batch_size=12, augment=False, rename=r)[0].batches
+        for r in (None, rename)
+    )
+    (first, *_), (second, *_) = plain['validate'], renamed['validate']
+    assert first.keys() == second.keys()
+    assert torch.equal(first['image'], second['image_clear'])
+    assert torch.equal(first['image_clear'], second['image'])
+
+
+@pytest.mark.parametrize(
+    ('rename', 'problem'),
+    [
+        ({'image_s1': 'image'}, "no 'image_s1' to rename: add 'sentinel1' to the"),
+        ({'clear': 'image'}, "'clear' in rename is none of the keys 'image', 'image_c"),
+        ({'crs': 'epsg'}, "'crs' in rename is none of the keys"),
+        ({'image_clear': 'mask'}, "the name 'mask' to several keys"),
+        ({'image_clear': 'bounds'}, "the name 'bounds' to several keys"),
+        ({'image_clear': 'x', 'mask': 'x'}, "the name 'x' to several keys"),
+    ],
+)
+def test_rename_errors(root: Path, rename: dict[str, str], problem: str) -> None:
+    datamodule = PlanetCRDataModule(
+        root, modalities=('clear', 'worldcover'), rename=rename
+    )
+    with pytest.raises(ValueError, match=problem):
+        datamodule.setup('validate')
+
+
+def test_plot_of_renamed(root: Path, tmp_path: Path) -> None:
+    """What TorchGeo's own tasks do: undo the normalization, then add a prediction."""
+    datamodule = PlanetCRDataModule(
+        root, modalities=['clear', 'worldcover'], rename={'image_clear': 'image'}
+    )
+    recorder = Recorder()
+    make_trainer(tmp_path).validate(recorder, datamodule, verbose=False)
+    (batch,) = recorder.batches['validate']
+    undo = K.AugmentationSequential(
+        K.Denormalize(datamodule.mean, datamodule.std), data_keys=None, keepdim=True
+    )
+    (sample,) = unbind_samples(undo(batch))
+    sample['prediction'] = sample['mask']
+    figure = datamodule.plot(sample, suptitle='renamed')
+    assert figure is not None
+    assert figure.get_suptitle() == 'renamed'
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ['Cloud-free', 'Land cover', 'Prediction']
+
+    dataset = PlanetCR(root, 'val', modalities=['clear', 'worldcover'])
+    (query,) = CenterNativePatchSampler(dataset, size=None)
+    expected = dataset.plot(dataset[query])
+    drawn, wanted = (
+        np.asarray(fig.axes[0].get_images()[0].get_array())
+        for fig in (figure, expected)
+    )
+    np.testing.assert_allclose(drawn, wanted, atol=1e-5)
 
 
 def test_plot(root: Path) -> None:

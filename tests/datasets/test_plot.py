@@ -197,6 +197,24 @@ def test_prediction_with_nan(dataset: PlanetCR, sample: Sample) -> None:
     assert drawn.std() > expected.std() / 2
 
 
+def test_prediction_of_land_cover(dataset: PlanetCR, sample: Sample) -> None:
+    """It is drawn like the label, and has no part in the tone curve."""
+    sample.pop('prediction')
+    expected = pixels(panels(dataset.plot(sample))['Cloud-free'])
+    prediction = sample['mask'].flip(0)
+    assert not torch.equal(prediction, sample['mask'])
+    drawn = panels(dataset.plot({**sample, 'prediction': prediction}))
+    assert set(drawn) == set(PANELS.values())
+    assert (pixels(drawn['Prediction']) == pixels(drawn['Land cover'])[::-1]).all()
+    assert (pixels(drawn['Cloud-free']) == expected).all()
+    legends = [drawn[title].get_legend() for title in ('Prediction', 'Land cover')]
+    labels = [[text.get_text() for text in le.get_texts()] for le in legends if le]
+    assert labels[0] == labels[1] != []
+
+    (axes,) = dataset.plot({'prediction': prediction}).axes
+    assert axes.get_title() == 'Prediction'
+
+
 def test_native_alignment(root: Path) -> None:
     dataset = PlanetCR(root, 'test', alignment='native')
     sample = dataset[next(iter(CenterNativePatchSampler(dataset, size=160)))]

@@ -3,14 +3,15 @@
 
 """Planet-CR datamodule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets.utils import Path
+from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets import PlanetCR
 from ..datasets.components import Modality
@@ -28,6 +29,10 @@ class PlanetCRDataModule(GeoDataModule):
     [0, 1], and training batches are flipped and turned, on the device of the batch.
     """
 
+    #: TorchGeo's own tasks undo the normalization of optical images with *mean* and
+    #: *std* before they plot.
+    std = torch.tensor(10000)
+
     def __init__(
         self,
         root: Path = 'data',
@@ -41,6 +46,7 @@ class PlanetCRDataModule(GeoDataModule):
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         strict: bool = False,
+        rename: dict[str, str] | None = None,
     ) -> None:
         """Initialize a new PlanetCRDataModule instance.
 
@@ -59,6 +65,10 @@ class PlanetCRDataModule(GeoDataModule):
             alignment: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             landcover_level: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             strict: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+            rename: Keys of the batches to rename, once these are normalized and
+                augmented, for tasks that look for others: with
+                ``{'image_clear': 'image'}`` TorchGeo's own tasks take the cloud-free
+                image for their input.
         """
         super().__init__(
             PlanetCR,
@@ -73,6 +83,7 @@ class PlanetCRDataModule(GeoDataModule):
             strict=strict,
         )
         self.eval_size = eval_size
+        self.rename = rename or {}
         # Nodes without the disk of the first one build the index in setup
         self.prepare_data_per_node = False
 
@@ -95,8 +106,10 @@ class PlanetCRDataModule(GeoDataModule):
             stage: Either 'fit', 'validate', 'test', or 'predict'.
 
         Raises:
-            ValueError: If the trainer's precision would round coordinates.
+            ValueError: If the trainer's precision would round coordinates, or if
+                *rename* names a key that batches do not have, or one name twice.
         """
+        _check_rename(self.rename, self.kwargs['modalities'])
         precision = self.trainer.precision if self.trainer else None
         if precision in ('16-true', 'bf16-true'):
             raise ValueError(
@@ -129,4 +142,63 @@ class PlanetCRDataModule(GeoDataModule):
             self.predict_dataset = PlanetCR(split='test', **self.kwargs)
             self.predict_sampler = CenterNativePatchSampler(
                 self.predict_dataset, size=self.eval_size
+            )
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Normalize and augment a batch on its device, then rename its keys.
+
+        Args:
+            batch: A batch of data.
+            dataloader_idx: The index of the dataloader to which the batch belongs.
+
+        Returns:
+            A batch of data.
+        """
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        return _rename_keys(batch, self.rename)
+
+    def plot(self, sample: Sample, *args: Any, **kwargs: Any) -> Figure | None:
+        """Plot a sample of the validation dataset.
+
+        Args:
+            sample: A sample whose keys may be renamed, otherwise as in
+                :meth:`PlanetCR.plot() <torchgeo_planetcr.datasets.PlanetCR.plot>`.
+            *args: Further arguments of that method.
+            **kwargs: Further arguments of that method.
+
+        Returns:
+            A matplotlib Figure, with the titles of the keys before they were renamed.
+        """
+        sample = _rename_keys(sample, {new: old for old, new in self.rename.items()})
+        return super().plot(sample, *args, **kwargs)
+
+
+def _rename_keys(sample: Sample, names: Mapping[str, str]) -> Sample:
+    """Rename keys of a sample or a batch."""
+    return {names.get(key, key): value for key, value in sample.items()}
+
+
+def _check_rename(
+    rename: Mapping[str, str], modalities: Modality | Sequence[Modality]
+) -> None:
+    """Refuse to rename a key that batches do not have, or to a name that is taken."""
+    wanted = {modalities} if isinstance(modalities, str) else set(modalities)
+    modality_of = {key: modality for modality, key in PlanetCR.keys.items()}
+    for key in rename:
+        if key not in modality_of:
+            known = ', '.join(map(repr, modality_of))
+            raise ValueError(f'{key!r} in rename is none of the keys {known}')
+        if modality_of[key] not in wanted:
+            raise ValueError(
+                f'Batches have no {key!r} to rename: add {modality_of[key]!r} to the '
+                'modalities'
+            )
+
+    keys = [key for key, modality in modality_of.items() if modality in wanted]
+    names = [rename.get(key, key) for key in (*keys, 'crs', 'bounds', 'transform')]
+    for name in rename.values():
+        if names.count(name) > 1:
+            raise ValueError(
+                f'rename={dict(rename)} gives the name {name!r} to several keys: rename '
+                'the others too, or leave out their modality'
             )

@@ -39,8 +39,9 @@ def plot_sample(
     cloud keep their structure.
 
     Args:
-        sample: a sample with some of ``image``, ``prediction``, ``image_clear``,
-            ``image_s1`` (dB), ``mask`` and ``mask_cloud``
+        sample: a sample with some of ``image``, ``prediction`` (an optical image, or
+            land cover if it has two dimensions), ``image_clear``, ``image_s1`` (dB),
+            ``mask`` and ``mask_cloud``
         rgb_indices: positions of red, green and blue in the optical images
         classes: names of the land-cover classes
         colors: colours of the land-cover classes
@@ -64,6 +65,8 @@ def plot_sample(
         'mask': 'Land cover',
         'mask_cloud': 'Cloud mask',
     }
+    if 'prediction' in sample and sample['prediction'].ndim == 2:
+        others['prediction'] = optical.pop('prediction')
     titles = {key: t for key, t in (optical | others).items() if key in sample}
     if not titles:
         raise ValueError(f'sample has none of {", ".join(optical | others)}')
@@ -73,7 +76,7 @@ def plot_sample(
     ground_first = [
         images[key][rgb].float() for key in measured or optical if key in images
     ]
-    curve = _tone_curve(ground_first)
+    curve = tone_curve(ground_first)
     fig, axes = plt.subplots(
         ncols=len(titles),
         figsize=(3.2 * len(titles), 4.6),
@@ -84,15 +87,15 @@ def plot_sample(
         value = images[key]
         match key:
             case 'image_s1':
-                axis.imshow(_false_color(value))
-            case 'mask':
+                axis.imshow(false_color(value))
+            case 'mask' | 'prediction' if key in others:
                 _plot_landcover(axis, value, classes, colors)
             case 'mask_cloud':
                 axis.imshow(
                     value.numpy(), cmap='gray', vmin=0, vmax=1, interpolation='none'
                 )
             case _:
-                axis.imshow(_true_color(value[rgb].float(), curve))
+                axis.imshow(true_color(value[rgb].float(), curve))
         axis.set(xticks=[], yticks=[])
         if show_titles:
             axis.set_title(title)
@@ -101,7 +104,7 @@ def plot_sample(
     return fig
 
 
-def _tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
+def tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
     """Tone curve of a group of images.
 
     Args:
@@ -124,10 +127,18 @@ def _tone_curve(images: Sequence[Tensor]) -> tuple[list[float], list[float]]:
     return [lower, upper, max(brightest, 1.2 * upper)], [0, 0.85, 1]
 
 
-def _true_color(
+def true_color(
     image: Tensor, curve: tuple[list[float], list[float]]
 ) -> NDArray[np.float64]:
-    """Show (3, H, W) reflectance as (H, W, 3), brighter or darker in its own hue."""
+    """Show reflectance through a tone curve, brighter or darker in its own hue.
+
+    Args:
+        image: (3, H, W) red, green and blue, reflectance x 10000.
+        curve: what :func:`tone_curve` returns.
+
+    Returns:
+        (H, W, 3) brightness in [0, 1].
+    """
     lower = curve[0][0]
     bands = (image.numpy() - lower).clip(min=0)
     brightest = bands.max(axis=0)
@@ -135,8 +146,15 @@ def _true_color(
     return (bands * tone / brightest.clip(min=1)).transpose(1, 2, 0)
 
 
-def _false_color(image: Tensor) -> NDArray[np.float32]:
-    """Show (2, H, W) VV and VH in dB as red and green, and their difference as blue."""
+def false_color(image: Tensor) -> NDArray[np.float32]:
+    """Show VV and VH as red and green, and their difference as blue.
+
+    Args:
+        image: (2, H, W) VV and VH in dB.
+
+    Returns:
+        (H, W, 3) brightness in [0, 1].
+    """
     vv, vh = image.numpy()
     ranges = ((vv, VV_RANGE), (vh, VH_RANGE), (vv - vh, RATIO_RANGE))
     bands = [(band - low) / (high - low) for band, (low, high) in ranges]
