@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .datasets import NativeSlice as NativeSlice
     from .datasets import PlanetCR as PlanetCR
     from .datasets import download_sample as download_sample
+    from .evaluation import evaluate as evaluate
     from .summary import index as index
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
@@ -25,6 +26,7 @@ _MODULES = {
     'PlanetCR': 'datasets',
     'PlanetCRDataModule': 'datamodules',
     'download_sample': 'datasets',
+    'evaluate': 'evaluation',
     'index': 'summary',
     'info': 'summary',
 }

@@ -3,11 +3,14 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from inspect import signature
 
-from jsonargparse import auto_cli
+from jsonargparse import ActionConfigFile, ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
@@ -15,12 +18,30 @@ from torchgeo.tasks import BaseTask
 
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
+from .evaluation import evaluate
 from .models import read_checkpoint
 from .summary import index, info
 from .tasks import CloudRemoval
 
 #: Commands that do not run a trainer.
-COMMANDS = {'info': info, 'index': index, 'download-sample': download_sample}
+COMMANDS: dict[str, Callable[..., str | None]] = {
+    'info': info,
+    'index': index,
+    'download-sample': download_sample,
+    'evaluate': evaluate,
+}
+
+#: Arguments of commands that take one or more values.
+LISTS = {
+    'methods': "'copy' (the cloudy image), paths of checkpoints, and folders of "
+    'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH'
+}
+
+#: Arguments of commands that take no value.
+FLAGS = {'overwrite': 'replace what the folder holds of an earlier run'}
+
+#: Name of an option but for its dashes.
+OPTION = re.compile(r'(?<=^--)[\w-]+')
 
 
 class PlanetCRCLI(LightningCLI):
@@ -83,6 +104,36 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     )
 
 
+def run_command(name: str, args: Sequence[str]) -> str | None:
+    """Run a command that does not run a trainer.
+
+    Args:
+        name: one of :data:`COMMANDS`.
+        args: its arguments.
+
+    Returns:
+        What it has to say.
+    """
+    function = COMMANDS[name]
+    description, _, _ = (function.__doc__ or '').partition('\n')
+    parser = ArgumentParser(prog=f'planetcr {name}', description=description)
+    parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
+    parameters = signature(function).parameters
+    flags = [key for key, value in parameters.items() if value.default is False]
+    lists = [key for key in parameters if key in LISTS]
+    parser.add_function_arguments(function, as_positional=True, skip={*flags, *lists})
+    # Of a list, jsonargparse would want its elements in brackets, and of a flag a value
+    for key in lists:
+        parser.add_argument(key, nargs='+', help=LISTS[key])
+    for key in flags:
+        parser.add_argument(f'--{key}', action='store_true', help=FLAGS[key])
+    # --landcover-model is what people type, and --landcover_model what Lightning has
+    args = [OPTION.sub(lambda name: name[0].replace('-', '_'), arg) for arg in args]
+    arguments = parser.parse_args(args).as_dict()
+    arguments.pop('config')
+    return function(**arguments)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Command-line interface to TorchGeo-PlanetCR.
 
@@ -100,8 +151,8 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(f'planetcr {name}: {error}')
         return
     try:
-        result = auto_cli(COMMANDS[name], args=rest, prog=f'planetcr {name}')
-    except (OSError, RuntimeError, ValueError) as error:
+        result = run_command(name, rest)
+    except (OSError, RuntimeError, ValueError, MisconfigurationException) as error:
         sys.exit(f'planetcr {name}: {error}')
     if result is not None:
         print(result)

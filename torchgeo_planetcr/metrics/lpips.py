@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image.lpips import _LPIPS
+from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights
 
+from ..models import read_checkpoint
 from .image import ImageMetric
 
 #: Positions of red, green and blue in images of B, G, R and NIR.
@@ -45,6 +46,7 @@ class LPIPS(ImageMetric):
 
         Raises:
             FileNotFoundError: If the weights of AlexNet are not installed.
+            ValueError: If their file is damaged, or of something else.
         """
         super().__init__(**kwargs)
         path = self.weights_path()
@@ -56,15 +58,21 @@ class LPIPS(ImageMetric):
             raise FileNotFoundError(msg)
 
         # torchvision would unpickle the file, so the backbone starts at random
-        self.network = _LPIPS(net='alex', pnet_rand=True)
-        weights = torch.load(path, map_location='cpu', weights_only=True)
+        self.network = _NoTrainLpips(net='alex', pnet_rand=True)
+        weights = read_checkpoint(path)
         backbone = self.network.net
-        backbone.load_state_dict(
-            {
-                name: weights[name.replace(name.split('.')[0], 'features')]
-                for name in backbone.state_dict()
-            }
-        )
+        try:
+            backbone.load_state_dict(
+                {
+                    name: weights[name.replace(name.split('.')[0], 'features')]
+                    for name in backbone.state_dict()
+                }
+            )
+        # A file of something else may hold anything
+        except Exception as error:
+            msg = f"'{path}' does not hold the weights of AlexNet: download "
+            msg += f'{AlexNet_Weights.DEFAULT.url} again.'
+            raise ValueError(msg) from error
 
     @staticmethod
     def weights_path() -> str:

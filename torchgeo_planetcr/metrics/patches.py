@@ -113,7 +113,8 @@ class PatchMetrics(Metric):
         self.images[patches] = torch.stack(values, dim=1)
         self.sums[patches] = torch.stack(sums, dim=1)
         self.pixels[patches] = cells.bincount(minlength=count).view(size, *shape)
-        self.seen[patches] = 1
+        # Adds up, also where a batch has a patch twice
+        self.seen.index_add_(0, patches, torch.ones_like(patches))
 
     def compute(self) -> PatchValues:
         """Return the rows of all patches.
@@ -122,12 +123,12 @@ class PatchMetrics(Metric):
             Metrics, sums and numbers of pixels.
 
         Raises:
-            RuntimeError: If a patch was not added, or was in several processes.
+            RuntimeError: If a patch was not added, or was added more than once.
         """
         if (self.seen != 1).any():
             patch = int((self.seen != 1).nonzero()[0])
-            msg = f'Each patch must be added in one process, patch {patch} was added '
-            msg += f'in {int(self.seen[patch])}.'
+            msg = f'Each patch must be added once, patch {patch} was added '
+            msg += f'{int(self.seen[patch])} times.'
             raise RuntimeError(msg)
 
         return PatchValues(self.images, self.sums, self.pixels)

@@ -1,0 +1,35 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Evaluation of methods on a split."""
+
+from .evaluate import evaluate
+from .landcover import (
+    confusion,
+    landcover_figures,
+    landcover_level,
+    load_landcover_model,
+    predict_landcover,
+    to_level,
+)
+from .methods import Method, Network, Predictions, load_methods
+from .patches import EvaluationPatches, fingerprint
+from .report import Example, render_report
+
+__all__ = (
+    'EvaluationPatches',
+    'Example',
+    'Method',
+    'Network',
+    'Predictions',
+    'confusion',
+    'evaluate',
+    'fingerprint',
+    'landcover_figures',
+    'landcover_level',
+    'load_landcover_model',
+    'load_methods',
+    'predict_landcover',
+    'render_report',
+    'to_level',
+)
