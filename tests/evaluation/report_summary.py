@@ -1,0 +1,229 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Made-up results of an evaluation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from torchgeo_planetcr.datasets import PlanetCRWorldCover
+from torchgeo_planetcr.datasets.archive import SEASONS
+from torchgeo_planetcr.evaluation.report import Example
+
+#: Unit, whether higher is better, and value where nothing is restored.
+METRICS = {
+    'PSNR': ('dB', True, 17.0),
+    'SSIM': ('', True, 0.61),
+    'SAM': ('degrees', False, 9.0),
+    'MAE': ('reflectance', False, 0.11),
+    'RMSE': ('reflectance', False, 0.15),
+}
+
+POOLED = ('PSNR', 'SAM', 'MAE', 'RMSE')
+
+
+def make_summary(
+    methods: Sequence[str] = ('copy', 'dsen2cr'),
+    areas: int = 12,
+    landcover: bool = True,
+    only: Sequence[str] = (),
+    notes: Sequence[str] = ('LPIPS was not computed: its weights are not there.',),
+) -> dict[str, Any]:
+    """Make a summary, in which each method is a little better than the one before.
+
+    Args:
+        methods: names of the methods.
+        areas: number of areas.
+        landcover: whether land cover was mapped, too.
+        only: kinds of strata, if not all.
+        notes: notes.
+
+    Returns:
+        What the JSON file of an evaluation holds.
+    """
+    rng = np.random.default_rng(0)
+    kinds: dict[str, Sequence[str]] = {
+        'all': ['all'],
+        'cloud': ['cloudy', 'clear'],
+        'cloud cover': [f'{low} - {low + 20} %' for low in range(0, 100, 20)],
+        'season': SEASONS,
+        'class level 1': PlanetCRWorldCover.classes[1],
+        'class level 2': PlanetCRWorldCover.classes[2],
+        'area': [f'{SEASONS[n % 4]}_{n + 1}' for n in range(areas)],
+    }
+    if only:
+        kinds = {kind: kinds[kind] for kind in ('all', *only)}
+    empty = {'80 - 100 %', 'Mangroves', 'Snow and ice'}
+    patches = 50 * areas
+    figures, comparisons = [], []
+    for kind, strata in kinds.items():
+        is_pooled = kind == 'cloud' or kind.startswith('class')
+        metrics = POOLED if is_pooled else METRICS
+        for stratum in strata:
+            is_empty = stratum in empty
+            has_interval = areas > 1 and kind != 'area' and not is_empty
+            noise = rng.normal(0, 0.04)
+            for number, method in enumerate(methods):
+                for metric in metrics:
+                    _, up, value = METRICS[metric]
+                    factor = 1 + noise + 0.1 * number * (1 if up else -1)
+                    value *= factor
+                    count = 0 if is_empty else 50 if kind == 'area' else patches
+                    figures.append(
+                        {
+                            'method': method,
+                            'kind': kind,
+                            'stratum': stratum,
+                            'metric': metric,
+                            'value': None if is_empty else value,
+                            'low': value * 0.95 if has_interval else None,
+                            'high': value * 1.05 if has_interval else None,
+                            'patches': count,
+                            'areas': 1 if kind == 'area' else areas * (not is_empty),
+                            'pixels': 90000 * count if is_pooled else None,
+                        }
+                    )
+                    if number == 0 or kind == 'area':
+                        continue
+                    change = 0.1 * number * METRICS[metric][2] * (1 if up else -1)
+                    comparisons.append(
+                        {
+                            'method': method,
+                            'baseline': methods[0],
+                            'kind': kind,
+                            'stratum': stratum,
+                            'metric': metric,
+                            'difference': None if is_empty else change,
+                            'low': change - 0.01 if has_interval else None,
+                            'high': change + 0.01 if has_interval else None,
+                            'p_value': 0.0002 if has_interval else None,
+                            'share_better': None if is_pooled or is_empty else 0.93,
+                            'patches': count,
+                            'areas': areas,
+                        }
+                    )
+    details = {
+        metric: {
+            'unit': unit,
+            'higher_is_better': up,
+            'description': f'What {metric} is, and when not to believe it.',
+        }
+        for metric, (unit, up, _) in METRICS.items()
+    }
+    return {
+        'created': '2026-11-23T03:00:00+00:00',
+        'versions': {'torchgeo-planetcr': '0.1.0', 'torch': '2.15.0'},
+        'data': {
+            'root': '/data/planet-cr',
+            'split': 'test',
+            'patches': patches,
+            'areas': areas,
+            'fingerprint': '0123456789abcdef' * 4,
+        },
+        'protocol': {
+            'name': 'standard',
+            'size': None,
+            'alignment': 'geo',
+            'description': 'Whole patch; prediction and target clamped to [0, 1].',
+            'metrics': details,
+        },
+        'bootstrap': {'unit': 'area', 'resamples': 10000, 'seed': 0, 'level': 0.95},
+        'methods': {
+            method: {'kind': 'copy', 'source': None, 'sha256': None}
+            if method == 'copy'
+            else {
+                'kind': 'checkpoint',
+                'source': f'runs/{method}.ckpt',
+                'sha256': 'fedcba9876543210' * 4,
+                'model': 'dsen2cr',
+            }
+            for method in methods
+        },
+        'figures': figures,
+        'comparisons': comparisons,
+        'landcover': _landcover(methods) if landcover else None,
+        'notes': list(notes),
+    }
+
+
+def _landcover(methods: Sequence[str]) -> dict[str, Any]:
+    figures, gaps = [], []
+    scores = dict(
+        zip(['clear', 'cloudy', *methods], [0.62, 0.31, 0.31, 0.45, 0.5, 0.55])
+    )
+    for image, score in scores.items():
+        for pixels in ('all', 'cloudy', 'clear'):
+            for label in ('mean', *PlanetCRWorldCover.classes[2]):
+                is_empty = label == 'Mangroves'
+                figures.append(
+                    {
+                        'image': image,
+                        'pixels': pixels,
+                        'class': label,
+                        'iou': None if is_empty else score,
+                        'low': None if is_empty else score - 0.05,
+                        'high': None if is_empty else score + 0.05,
+                        'count': 0 if is_empty else 12345,
+                    }
+                )
+                if image != 'clear':
+                    gap = None if is_empty else 0.62 - score
+                    gaps.append(
+                        {
+                            'image': image,
+                            'pixels': pixels,
+                            'class': label,
+                            'gap': gap,
+                            'low': None if gap is None else gap - 0.02,
+                            'high': None if gap is None else gap + 0.02,
+                        }
+                    )
+    model = {
+        'source': 'runs/landcover.ckpt',
+        'sha256': 'a' * 64,
+        'model': 'unet',
+        'backbone': 'resnet18',
+        'level': 2,
+    }
+    return {'model': model, 'figures': figures, 'gaps': gaps}
+
+
+def make_examples(
+    methods: Sequence[str] = ('copy', 'dsen2cr'), count: int = 1, size: int = 60
+) -> list[Example]:
+    """Make patches, dark where they are clear and bright where they are cloudy."""
+    generator = torch.Generator().manual_seed(0)
+    examples = []
+    for number in range(count):
+        clear = 400 + 1200 * torch.rand(4, size, size, generator=generator)
+        cloud = torch.zeros(size, size, dtype=torch.int64)
+        cloud[: size // 2] = 1
+        cloudy = clear + 5000 * cloud
+        mask = torch.tensor([0, 3, 7, 255]).repeat_interleave(-(-size // 4))[:size]
+        weights = torch.linspace(0, 0.9, len(methods))
+        examples.append(
+            Example(
+                f'summer_33_p_{number + 1}',
+                [f'Best of {methods[-1]}', f'Worst of {methods[0]}'],
+                {
+                    'image': cloudy,
+                    'image_clear': clear,
+                    'image_s1': -20
+                    + 10 * torch.rand(2, size, size, generator=generator),
+                    'mask': mask.repeat(size, 1),
+                    'mask_cloud': cloud,
+                },
+                {
+                    method: torch.lerp(cloudy, clear, weight)
+                    for method, weight in zip(methods, weights)
+                },
+                {
+                    method: {metric: entry[2] for metric, entry in METRICS.items()}
+                    for method in methods
+                },
+            )
+        )
+    return examples
