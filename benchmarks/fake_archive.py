@@ -43,7 +43,7 @@ RASTERS = {
 CORNER = (123456.0, 7654321.0)
 
 
-def _load_data_module() -> ModuleType:
+def load_data_module() -> ModuleType:
     """Load ``tests/data/planetcr/data.py``, which makes fake patches."""
     path = Path(__file__).parents[1] / 'tests' / 'data' / 'planetcr' / 'data.py'
     spec = importlib.util.spec_from_file_location('data', path)
@@ -61,7 +61,7 @@ def make_pixels(root: Path) -> None:
     Args:
         root: folder to make them in.
     """
-    data = _load_data_module()
+    data = load_data_module()
     patches = tuple((col, row) for col in range(3) for row in range(3))
     corners = ((0, 0), (1, 0), (0, 1), (1, 1))
     offsets = ((1, -2), (-1, -1), (2, 0), (-2, 1))

@@ -449,7 +449,7 @@ def measure_throughput(
     return results
 
 
-def _machine(device: str, start: float, load: float) -> str:
+def machine(device: str, start: float, load: float) -> str:
     """The machine, versions of what matters, and when."""
     gpu = ''
     if device == 'cuda':
@@ -569,7 +569,7 @@ in one run, and wrote this page. {RIVAL} The outputs of all were compared before
 at most {largest:.1e}. Figures are the median and, in brackets, the least and the largest of all
 turns; ratios of times are taken within each turn.
 
-Machine: {_machine('cpu', start, load)}
+Machine: {machine('cpu', start, load)}
 
 ## What was to be reached
 
@@ -660,7 +660,7 @@ def measure_on_gpu(effort: Effort, device: str = 'cuda') -> str:
 machine and in one run, and wrote this page. {RIVAL} It is trained in float32, as PyTorch does
 by default; ours with bfloat16 mixed precision, `channels_last` and `model.compile()`.
 
-Machine: {_machine(device, start, load)}
+Machine: {machine(device, start, load)}
 
 ## What was to be reached
 
