@@ -74,7 +74,7 @@ def simulate(clear: Tensor, rng: np.random.Generator) -> dict[str, NDArray[np.ge
     mask = cloud[0].mean(dim=0).numpy() > 0.25
 
     coarse = F.interpolate(clear[None], (COARSE_SIZE, COARSE_SIZE), mode='area')[0]
-    blue, green, red, infrared = coarse.numpy()
+    _, _, red, infrared = coarse.numpy()
     vegetation = (infrared - red) / (infrared + red)
     speckle = 10 * np.log10(rng.gamma(6, 1 / 6, (2, COARSE_SIZE, COARSE_SIZE)))
     vv = -15 + 6 * vegetation + 12 * red
@@ -151,6 +151,9 @@ def main() -> None:
                 f'--data.root={root}',
                 f'--trainer.default_root_dir={runs}',
                 '--trainer.max_epochs=40',
+                '--trainer.check_val_every_n_epoch=40',
+                '--lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR',
+                '--lr_scheduler.T_max=40',
             ]
         )
         (checkpoint,) = runs.glob('**/*.ckpt')

@@ -49,7 +49,12 @@ def demo(root: Path, out: Path, options: Sequence[str] = ()) -> None:
     (copied,) = trainer.test(CloudRemoval('copy'), datamodule, verbose=False)
     table = pd.DataFrame({'restored': restored, 'cloudy input': copied})
     table.index = table.index.str.removeprefix('test_')
-    units = {'PSNR': 'dB', 'SAM': 'degrees', 'MAE': 'reflectance'}
+    units = {
+        'PSNR': 'dB',
+        'SAM': 'degrees',
+        'MAE': 'reflectance',
+        'RMSE': 'reflectance',
+    }
     table.insert(0, 'unit', [units.get(name, '') for name in table.index])
     print(f'\nTest split of {root}, reference protocol, whole patches:\n')
     print(table.drop('loss').round(4).to_string())

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from inspect import signature
+from inspect import getdoc, signature
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -115,7 +115,7 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
         What it has to say.
     """
     function = COMMANDS[name]
-    description, _, _ = (function.__doc__ or '').partition('\n')
+    description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
     parser = ArgumentParser(prog=f'planetcr {name}', description=description)
     parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
     parameters = signature(function).parameters

@@ -31,6 +31,8 @@ class Point(NamedTuple):
     value: float
     low: float | None
     high: float | None
+    #: Whether so few areas are behind it that the interval is too narrow.
+    is_few: bool = False
 
 
 #: Colours of Okabe and Ito, which the colour-blind tell apart, but for black and yellow:
@@ -48,6 +50,9 @@ TARGET = Style('#947600', 'P', '✚')
 WIDTH = 3.0  # inches: 288 CSS pixels
 MAX_LETTERS = 15
 GRAY = '#808080'
+
+#: Opacity of an interval that is too narrow.
+PALE = 0.4
 
 SETTINGS: dict[Any, Any] = {
     # Words stay words, in the font of the page.
@@ -125,13 +130,16 @@ def strata_chart(
         for (method, values), offset in zip(points.items(), offsets):
             style = styles[method]
             there = [(y + offset, p) for y, p in enumerate(values) if p is not None]
-            intervals = [
-                (y, point.low, point.high)
-                for y, point in there
-                if point.low is not None and point.high is not None
-            ]
-            if intervals:
-                axes.hlines(*zip(*intervals), color=style.color)
+            for is_few, alpha in ((True, PALE), (False, 1)):
+                intervals = [
+                    (y, point.low, point.high)
+                    for y, point in there
+                    if point.low is not None
+                    and point.high is not None
+                    and point.is_few == is_few
+                ]
+                if intervals:
+                    axes.hlines(*zip(*intervals), color=style.color, alpha=alpha)
             axes.plot(
                 [point.value for _, point in there],
                 [y for y, _ in there],

@@ -3,12 +3,10 @@
 
 """Evaluation of methods on a split: rows, summary and report."""
 
-import contextlib
 import datetime
-import json
-import math
 import os
-import tempfile
+import platform
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -16,6 +14,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import Trainer
 from torch import nn
 from torchgeo.datasets.utils import Path
@@ -27,6 +26,7 @@ from ..metrics import LPIPS, PROTOCOLS, PatchMetrics
 from .landcover import landcover_figures, landcover_level, load_landcover_model
 from .measure import Measurement
 from .methods import load_methods
+from .output import check_folder, to_text, without_nan, write
 from .patches import EvaluationPatches, file_hash, fingerprint
 from .report import Example, render_report
 from .statistics import (
@@ -56,9 +56,11 @@ PACKAGES = (
 #: Metric by which the patches to look at are chosen.
 EXAMPLE_METRIC = 'PSNR'
 
-#: Names of what is written, besides the rows. The summary is the last.
-REPORT = 'report.html'
-SUMMARY = 'summary.json'
+#: Format of the summary.
+FORMAT = 1
+
+#: Largest share of values outside of [0, 1] that is not worth a note.
+LARGEST_SHARE_BEYOND = 0.01
 
 
 def evaluate(
@@ -74,7 +76,7 @@ def evaluate(
     batch_size: int = 1,
     num_workers: int = 0,
     accelerator: str = 'auto',
-    devices: int | str = 'auto',
+    devices: int = 1,
     overwrite: bool = False,
 ) -> str | None:
     """Evaluate methods of cloud removal on a split.
@@ -103,7 +105,7 @@ def evaluate(
         num_workers: number of workers for parallel data loading
         accelerator: 'cpu', 'gpu', or 'auto' for what there is
         devices: number of processes that share the patches, each with a device of its
-            own
+            own; from Python each of them runs the whole script
         overwrite: replace what *out* holds of an earlier evaluation
 
     Returns:
@@ -119,10 +121,13 @@ def evaluate(
     if protocol not in PROTOCOLS:
         msg = f'protocol={protocol!r} is not one of {", ".join(PROTOCOLS)}.'
         raise ValueError(msg)
+    if alignment not in (None, 'geo', 'reference'):
+        msg = f'alignment={alignment!r} is not one of geo, reference.'
+        raise ValueError(msg)
     if table not in ('parquet', 'csv'):
         msg = f'table={table!r} is not one of parquet, csv.'
         raise ValueError(msg)
-    _check_out(out, overwrite)
+    check_folder(out, root, overwrite)
     chosen = PROTOCOLS[protocol]
     chosen = chosen._replace(
         size=chosen.size if size is None else size,
@@ -133,7 +138,7 @@ def evaluate(
         # What is left out belongs beside the figures
         warnings.simplefilter('always', UserWarning)
         dataset = PlanetCR(root, split, alignment=chosen.alignment)
-    notes = [str(warning.message) for warning in caught]
+    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     patches = EvaluationPatches(dataset, chosen.size)
     loaded = load_methods(methods, patches)
     landcover = None
@@ -156,24 +161,36 @@ def evaluate(
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
+        # What Lightning would choose in a notebook leaves the results in other processes
+        strategy='auto' if devices == 1 else 'ddp',
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
         use_distributed_sampler=False,
     )
-    trainer.test(measurement, verbose=False)
+    # TF32 would make figures of a GPU others than those of a CPU
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        trainer.test(measurement, verbose=False)
     if not trainer.is_global_zero:
         return None
 
-    if measurement.num_no_data:
-        notes.append(
-            f'{measurement.num_no_data} pixels have no data in the cloudy or the '
-            'cloud-free image (0 in all bands). They are measured like all others.'
-        )
     rows, records = _count(measurement, areas)
+    device = trainer.strategy.root_device
     summary = {
+        'format': FORMAT,
         'created': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'versions': {package: version(package) for package in PACKAGES},
+        'versions': {
+            'python': platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        'hardware': {
+            'accelerator': device.type,
+            'device': _name_device(device),
+            'processes': trainer.world_size,
+            'batch_size': batch_size,
+            'precision': trainer.precision,
+        },
         'data': {
             'root': os.fspath(root),
             'split': split,
@@ -184,7 +201,7 @@ def evaluate(
             ),
         },
         'protocol': {
-            'name': protocol,
+            'name': protocol + ' (modified)' * (chosen != PROTOCOLS[protocol]),
             'size': chosen.size and [chosen.size, chosen.size],
             'alignment': chosen.alignment,
             'description': chosen.description,
@@ -206,19 +223,43 @@ def evaluate(
         'methods': {name: method.describe() for name, method in loaded.items()},
         **records,
         'landcover': None,
-        'notes': notes,
+        'notes': [*notes, *_notes(measurement)],
     }
     if landcover is not None and landcover_model is not None:
         summary['landcover'] = _landcover(
             measurement, areas, landcover, landcover_model
         )
-    summary = _without_nan(summary)
+    summary = without_nan(summary)
 
     # Models are off the device again
-    measurement.to(trainer.strategy.root_device)
+    measurement.to(device)
     examples = _examples(measurement, rows)
-    _write(out, table, rows, summary, examples)
-    return _text(summary, os.path.join(out, REPORT))
+    write(out, table, rows, summary, render_report(summary, examples))
+    return to_text(summary, out)
+
+
+def _name_device(device: torch.device) -> str:
+    """Name a device as its maker does, if that can be known."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _notes(measurement: Measurement) -> list[str]:
+    """Say what a reader of the figures should know of the values behind them."""
+    notes = []
+    if measurement.num_no_data:
+        notes.append(
+            f'{measurement.num_no_data} pixels have no data in the cloudy or the '
+            'cloud-free image (0 in all bands). They are measured like all others.'
+        )
+    for name, share in measurement.share_beyond.items():
+        if share > LARGEST_SHARE_BEYOND:
+            notes.append(
+                f'{100 * share:.2g} % of the values of {name} lie outside of [0, 1], '
+                'beyond any reflectance. The standard protocol clamps them.'
+            )
+    return notes
 
 
 def _count(
@@ -241,7 +282,8 @@ def _count(
         rows = patch_table(values, metrics, patches)
         rows.insert(0, 'method', name)
         tables.append(rows)
-    compared = comparisons(estimates, cast(PatchMetrics, measurement.metrics[0]))
+    metrics = cast(PatchMetrics, measurement.metrics[0])
+    compared = comparisons(estimates, metrics, areas)
     return (
         pd.concat(tables, ignore_index=True),
         {'figures': records, 'comparisons': compared},
@@ -253,7 +295,7 @@ def _landcover(
 ) -> dict[str, Any]:
     """Summarize how well land cover is mapped from each image."""
     level = landcover_level(model)
-    found, gaps = landcover_figures(
+    records = landcover_figures(
         {name: counts.numpy() for name, counts in measurement.landcover.items()},
         areas.weights,
         PlanetCRWorldCover.classes[level],
@@ -266,8 +308,7 @@ def _landcover(
             'backbone': model.hparams['backbone'],
             'level': level,
         },
-        'figures': found,
-        'gaps': gaps,
+        **records,
     }
 
 
@@ -299,94 +340,3 @@ def _examples(measurement: Measurement, rows: pd.DataFrame) -> list[Example]:
             )
         )
     return examples
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON does not have, by None."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, before anything is computed."""
-    if os.path.exists(os.path.join(out, SUMMARY)) and not overwrite:
-        msg = f'{out} holds an evaluation already: write to another folder, or '
-        msg += 'overwrite it with --overwrite (overwrite=True).'
-        raise FileExistsError(msg)
-    parent = os.path.abspath(out)
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    if not os.path.isdir(parent):
-        msg = f'{parent} is not a folder: write to another one.'
-        raise NotADirectoryError(msg)
-    if not os.access(parent, os.W_OK):
-        msg = f'{parent} cannot be written: write to another folder.'
-        raise PermissionError(msg)
-
-
-def _write(
-    out: Path,
-    table: str,
-    rows: pd.DataFrame,
-    summary: Mapping[str, Any],
-    examples: Sequence[Example],
-) -> None:
-    """Write rows, report and summary, each of which appears whole or not at all."""
-    os.makedirs(out, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished-') as folder:
-        name = f'patches.{table}'
-        path = os.path.join(folder, name)
-        if table == 'csv':
-            rows.to_csv(path, index=False)
-        else:
-            rows.to_parquet(path, index=False)
-        with open(os.path.join(folder, REPORT), 'w', encoding='utf-8') as file:
-            file.write(render_report(summary, examples))
-        with open(os.path.join(folder, SUMMARY), 'w', encoding='utf-8') as file:
-            json.dump(summary, file, indent=1, allow_nan=False)
-        for written in (name, REPORT, SUMMARY):
-            os.replace(os.path.join(folder, written), os.path.join(out, written))
-    # Rows of the earlier evaluation are not of this one
-    for other in {'patches.csv', 'patches.parquet'} - {name}:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(out, other))
-
-
-def _text(summary: Mapping[str, Any], report: str) -> str:
-    """Main figures as text."""
-    data, protocol = summary['data'], summary['protocol']
-    cells: dict[str, dict[str, str]] = {}
-    for figure in summary['figures']:
-        if figure['kind'] == 'all':
-            text = f'{figure["value"]:.4g}'
-            if figure['low'] is not None:
-                text += f' ({figure["low"]:.4g} to {figure["high"]:.4g})'
-            cells.setdefault(figure['method'], {})[figure['metric']] = text
-    size = protocol['size']
-    window = 'whole patches'
-    if size is not None:
-        window = f'{size[0]} x {size[1]} pixels in the centre of each patch'
-    head = f'Split {data["split"]} of {data["root"]}: {data["patches"]} patches, '
-    head += f'{data["areas"]} areas'
-    lines = [
-        head,
-        f'Protocol: {protocol["name"]}, {window}',
-        '',
-        pd.DataFrame.from_dict(cells, orient='index').to_string(),
-        '',
-    ]
-    if summary['landcover'] is not None:
-        means = {
-            figure['image']: figure['iou']
-            for figure in summary['landcover']['figures']
-            if figure['pixels'] == 'all' and figure['class'] == 'mean'
-        }
-        shown = (
-            f'{name} {value:.4g}' for name, value in means.items() if value is not None
-        )
-        lines += [f'Land cover, mIoU on images: {", ".join(shown)}', '']
-    lines += [*(f'Note: {note}' for note in summary['notes']), f'Report: {report}']
-    return '\n'.join(lines)

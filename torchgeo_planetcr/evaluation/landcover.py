@@ -6,6 +6,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from torchgeo.tasks import SemanticSegmentation
 from ..datasets import PlanetCRClear, PlanetCRWorldCover
 from ..models import read_checkpoint
 from ..models.utils import crop_to, pad_to_multiple
+from .statistics import interval
 
 #: Class index of pixels without land cover.
 NO_LANDCOVER = 255
@@ -173,8 +175,8 @@ def landcover_figures(
     confusions: Mapping[str, NDArray[Any]],
     weights: NDArray[Any],
     classes: Sequence[str],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    r"""Intersection over union of land cover on images, and its gap to clear ones.
+) -> dict[str, list[dict[str, Any]]]:
+    r"""Intersection over union of land cover on images, and how it differs.
 
     The intersection over union of a class, the Jaccard index, is
 
@@ -185,61 +187,72 @@ def landcover_figures(
     over all labelled pixels of all areas together, as in PASCAL VOC
     (https://doi.org/10.1007/s11263-014-0733-5). A class without a labelled pixel has
     none: what is mistaken for it counts against the classes that it really is. The mean
-    is that of the classes with labelled pixels.
+    is that of the classes with labelled pixels, however few.
 
-    Limits are the percentiles 2.5 and 97.5 over bootstrap resamples of the areas. A class
-    without a labelled pixel in a resample is left out of the mean of that resample, and
-    that resample out of the limits of the class. A gap is taken in each resample, so that
-    its limits are those of the difference and not the difference of limits.
+    Intervals come from bootstrap resamples of the areas, see
+    :func:`~torchgeo_planetcr.evaluation.statistics.interval`. A class without a labelled
+    pixel in a resample is left out of the mean of that resample, and that resample out
+    of the interval of the class. A difference is taken in each resample, so that its
+    interval is not the difference of intervals.
 
     Args:
         confusions: What :func:`confusion` has counted, summed over each area, of shape
-            (A, 2, K, K), for each image: ``'clear'`` and others, such as ``'cloudy'``
-            and names of methods.
+            (A, 2, K, K), for each image: ``'clear'``, ``'cloudy'``, and methods.
         weights: How often each area is drawn in each resample, of shape (R, A).
         classes: Names of the *K* classes.
 
     Returns:
-        Figures and gaps.
+        Records by name. All of them have ``pixels`` (``'all'``, ``'cloudy'`` or
+        ``'clear'`` ones), ``class`` (or ``'mean'``), ``low``, ``high`` and ``areas``, the
+        number of areas with labelled pixels.
 
-        Figures have ``image``, ``pixels`` (``'all'``, ``'cloudy'`` or ``'clear'`` ones),
-        ``class`` (or ``'mean'``), ``iou``, ``low``, ``high`` and ``count``, the number of
-        labelled pixels of the class, for the mean of all classes.
+        ``figures`` have ``image``, ``iou`` and ``count``, the number of labelled pixels
+        of the class, for the mean of all classes.
 
-        Gaps have ``image`` (each but ``'clear'``), ``pixels``, ``class``, ``gap``, the
-        IoU on clear images minus that on *image*, ``low`` and ``high``.
+        ``gaps`` have ``image`` (each but ``'clear'``) and ``gap``, the IoU on clear
+        images minus that on *image*.
 
-        ``iou`` and ``gap`` are NaN where there is no labelled pixel, and limits where
-        fewer than two areas have one.
+        ``comparisons`` have ``image``, ``baseline`` (an image before it, but not
+        ``'clear'``) and ``difference``, the IoU on *image* minus that on *baseline*.
+
+        Figures and differences are NaN where there is no labelled pixel, and intervals
+        where fewer than five areas have one.
     """
     # The first resample has each area once: the figures themselves.
     draws = np.concatenate([np.ones((1, weights.shape[1])), weights])
-    figures: list[dict[str, Any]] = []
-    gaps: list[dict[str, Any]] = []
     names = ('mean', *classes)
-    clear = {
-        pixels: _resampled_iou(confusions['clear'][:, places].sum(axis=1), draws)
-        for pixels, places in REGIONS.items()
+    records: dict[str, list[dict[str, Any]]] = {
+        'figures': [],
+        'gaps': [],
+        'comparisons': [],
     }
-    for image, counts in confusions.items():
-        for pixels, places in REGIONS.items():
-            matrices = counts[:, places].sum(axis=1)
-            labels = matrices.sum(axis=2)
-            # Of all classes, then of each
-            labels = np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1)
-            varies = (labels > 0).sum(axis=0) > 1
-            iou = _resampled_iou(matrices, draws)
-            gap = clear[pixels] - iou
+    for pixels, places in REGIONS.items():
+        matrices = {
+            image: counts[:, places].sum(axis=1) for image, counts in confusions.items()
+        }
+        # The labels are those of the data, whatever the image
+        labels = matrices['clear'].sum(axis=2)
+        labels = np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1)
+        areas = (labels > 0).sum(axis=0).tolist()
+        counts = labels.sum(axis=0).tolist()
+        ious = {image: _resampled_iou(m, draws) for image, m in matrices.items()}
+        for image, iou in ious.items():
             for i, name in enumerate(names):
                 row = {'image': image, 'pixels': pixels, 'class': name}
-                figures.append(
-                    row
-                    | _summarize('iou', iou[:, i], varies[i])
-                    | {'count': int(labels[:, i].sum())}
-                )
+                figure = _summarize('iou', iou[:, i], areas[i])
+                records['figures'].append(row | figure | {'count': counts[i]})
                 if image != 'clear':
-                    gaps.append(row | _summarize('gap', gap[:, i], varies[i]))
-    return figures, gaps
+                    gap = ious['clear'][:, i] - iou[:, i]
+                    records['gaps'].append(row | _summarize('gap', gap, areas[i]))
+        for baseline, image in combinations([i for i in ious if i != 'clear'], 2):
+            for i, name in enumerate(names):
+                row = {'image': image, 'baseline': baseline}
+                row |= {'pixels': pixels, 'class': name}
+                difference = ious[image][:, i] - ious[baseline][:, i]
+                records['comparisons'].append(
+                    row | _summarize('difference', difference, areas[i])
+                )
+    return records
 
 
 def _resampled_iou(
@@ -266,12 +279,12 @@ def _resampled_iou(
     return np.column_stack([mean, iou])
 
 
-def _summarize(
-    name: str, values: NDArray[np.float64], varies: bool
-) -> dict[str, float]:
-    """A figure and its limits, from its values in resamples after the figure itself."""
-    limits = [np.nan, np.nan]
-    drawn = values[1:][~np.isnan(values[1:])]
-    if varies and drawn.size:
-        limits = np.percentile(drawn, [2.5, 97.5]).tolist()
-    return {name: float(values[0]), 'low': limits[0], 'high': limits[1]}
+def _summarize(name: str, values: NDArray[np.float64], areas: int) -> dict[str, Any]:
+    """A figure and its interval, from its values in resamples after the figure itself."""
+    low, high = interval(values[1:], areas)
+    return {
+        name: float(values[0]),
+        'low': float(low),
+        'high': float(high),
+        'areas': areas,
+    }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import SemanticSegmentation
-from torchmetrics import Metric, SumMetric
+from torchmetrics import MeanMetric, Metric, SumMetric
 
 from ..datasets.components import PlanetCRWorldCover
 from ..metrics import ImageMetric, PatchMetrics, PatchValues
@@ -119,17 +119,28 @@ class Measurement(LightningModule):
         self.areas: Tensor
         self.register_buffer('areas', torch.tensor(list(areas)), persistent=False)
         self.landcover_model = landcover_model
+        #: Names of the images that land cover is mapped from.
+        self.mapped = [
+            *INPUTS,
+            *(name for name, method in methods.items() if method.kind != 'copy'),
+        ]
         self.confusions = nn.ModuleList()
         if landcover_model is not None:
             num_classes = len(classes[landcover_level(landcover_model)])
             count = int(self.areas.max()) + 1
-            for _ in (*INPUTS, *methods):
+            for _ in self.mapped:
                 self.confusions.append(AreaConfusion(count, num_classes))
 
+        # Of the data, and of values beyond [0, 1] of each method
         self.no_data = SumMetric().set_dtype(torch.float64)
+        self.beyond = nn.ModuleList(
+            MeanMetric().set_dtype(torch.float64) for _ in methods
+        )
 
         #: Number of pixels without data.
         self.num_no_data = 0
+        #: Share of the values of each method that lie outside of [0, 1].
+        self.share_beyond: dict[str, float] = {}
         #: Values of each method.
         self.values: dict[str, PatchValues] = {}
         #: Counts of shape (A, 2, K, K) of each image that land cover is mapped from.
@@ -191,29 +202,46 @@ class Measurement(LightningModule):
             images[name] = image
         return images
 
+    def _check(self, batch: Sample, key: str) -> None:
+        """Refuse data that are not finite."""
+        is_finite = batch[key].isfinite().flatten(1).all(dim=1)
+        if not is_finite.all():
+            number = int(batch['patch'][~is_finite][0])
+            msg = f'{key} of {self.patches.names[number]} has values that are NaN or '
+            msg += 'infinite: repair its file, or take the patch out of the folder.'
+            raise ValueError(msg)
+
     def test_step(self, batch: Sample, batch_idx: int) -> None:
         """Measure the methods on a batch.
 
         Args:
             batch: Samples of the patches.
             batch_idx: Number of the batch.
+
+        Raises:
+            ValueError: If an image of the data or of a method has values that are NaN
+                or infinite, or if the latter has another shape.
         """
         if self.trainer.global_rank >= len(self.patches):
             return
         pairs = torch.stack([batch['image'], batch['image_clear']])
         self.no_data.update((pairs == 0).all(dim=2).any(dim=0).sum())
+        self._check(batch, 'image')
+        self._check(batch, 'image_clear')
         batch = self.normalize(batch)
         images = self.restore(batch)
+        for share, image in zip(self.beyond, images.values()):
+            cast(MeanMetric, share).update((image != image.clamp(0, 1)).double())
         patches, target = batch['patch'], batch['image_clear']
         mask, mask_cloud = batch['mask'], batch['mask_cloud']
         for metrics, image in zip(self._patch_metrics, images.values()):
             metrics.update(patches, image, target, mask_cloud, mask)
 
         if self.landcover_model is not None:
-            images = {name: batch[key] for name, key in INPUTS.items()} | images
+            images |= {name: batch[key] for name, key in INPUTS.items()}
             mask = to_level(mask, landcover_level(self.landcover_model))
-            for confusions, image in zip(self._area_confusions, images.values()):
-                prediction = predict_landcover(self.landcover_model, image)
+            for confusions, name in zip(self._area_confusions, self.mapped):
+                prediction = predict_landcover(self.landcover_model, images[name])
                 confusions.update(self.areas[patches], prediction, mask, mask_cloud)
 
     def on_test_epoch_end(self) -> None:
@@ -222,7 +250,9 @@ class Measurement(LightningModule):
         for name, metrics in zip(self.names, self._patch_metrics):
             values = metrics.compute()
             self.values[name] = PatchValues(*(value.cpu() for value in values))
-        for name, confusions in zip((*INPUTS, *self.names), self._area_confusions):
+        for name, share in zip(self.names, self.beyond):
+            self.share_beyond[name] = float(cast(MeanMetric, share).compute())
+        for name, confusions in zip(self.mapped, self._area_confusions):
             self.landcover[name] = confusions.compute().cpu()
 
     def restore_patch(self, number: int) -> Sample:

@@ -6,16 +6,17 @@
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
-import numpy.lib.format as npy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Path, Sample
 
-from ..datasets.raster import read_pixels, read_raster_header
+from ..datasets.header import RasterHeader
+from ..datasets.raster import read_array_header, read_pixels, read_raster_header
 from ..models import read_checkpoint
 from ..tasks import CloudRemoval
 from .patches import EvaluationPatches, file_hash, fingerprint
@@ -25,6 +26,12 @@ SCALE = 10000
 
 #: Mean reflectance that no image has: its values are in another unit.
 MAX_MEAN = 2
+
+#: A smaller share of the mean of the target no image has, however dark it came out.
+MIN_SHARE = 0.1
+
+#: Bands of an image: B, G, R, NIR.
+BANDS = 4
 
 #: Patches that an error names.
 MAX_NAMES = 5
@@ -38,6 +45,9 @@ SUFFIXES = ('.tif', '.tiff', '.npy')
 
 class Method(nn.Module):
     """Abstract base class of what makes cloud-free images."""
+
+    #: 'copy', 'checkpoint', 'module' or 'predictions'.
+    kind: str
 
     @abstractmethod
     def forward(self, batch: Sample) -> Tensor:
@@ -76,6 +86,7 @@ class Network(Method):
         """
         super().__init__()
         self.model = model
+        self.kind = kind
         self.description = {
             'kind': kind,
             'source': source,
@@ -114,6 +125,7 @@ class Predictions(Method):
                 image of none of the patches.
         """
         super().__init__()
+        self.kind = 'predictions'
         self.folder = folder
         self.patches = patches
         files: dict[str, str] = {}
@@ -146,17 +158,30 @@ class Predictions(Method):
             msg += f'{_enumerate(surplus)}. Take them out, or evaluate their split.'
             raise ValueError(msg)
         self.files = [files[name] for name in names]
+        #: Headers of the GeoTIFFs. Read now, as errors should not come after hours.
+        self.headers = [self._check(number) for number in range(len(names))]
 
     def forward(self, batch: Sample) -> Tensor:
         """Read the images of a batch, see :meth:`Method.forward`."""
         arrays = [self.read(number) for number in batch['patch'].tolist()]
-        return torch.from_numpy(np.stack(arrays)).to(batch['image'].device)
+        images = torch.from_numpy(np.stack(arrays)).to(batch['image'].device)
+        means = (image.mean(dim=(1, 2, 3)) for image in (images, batch['image_clear']))
+        for number, mean, target in zip(batch['patch'], *means):
+            if mean < MIN_SHARE * target:
+                msg = (
+                    f'{self.files[number]} has a mean reflectance of {mean:.3g} where '
+                )
+                msg += f'the cloud-free image has {target:.3g}: its values are in '
+                msg += 'another unit. Save reflectance as float32, or reflectance x '
+                msg += '10000 as uint16.'
+                raise ValueError(msg)
+        return images
 
     def describe(self) -> dict[str, Any]:
         """Say where they come from, see :meth:`Method.describe`."""
         files = {os.path.relpath(path, self.folder): path for path in self.files}
         return {
-            'kind': 'predictions',
+            'kind': self.kind,
             'source': str(self.folder),
             'sha256': fingerprint(files),
         }
@@ -174,41 +199,55 @@ class Predictions(Method):
             OSError: If the file cannot be read.
             ValueError: If its size, place, type or values cannot be right.
         """
-        path = self.files[number]
-        if path.lower().endswith('.npy'):
-            array = self._read_array(path, number)
-        else:
-            array = self._read_raster(path, number)
+        path, window = self.files[number], self.patches.window_grid(number)
+        header = self.headers[number]
+        try:
+            if header is None:
+                array = np.load(path, allow_pickle=False)
+                if array.shape[1:] != (window.height, window.width):
+                    row, col = self.patches.patch_grid(number).offset(window)
+                    array = array[
+                        :, row : row + window.height, col : col + window.width
+                    ]
+            else:
+                row, col = header.grid.offset(window)
+                array = read_pixels(
+                    header, row, col, window.height, window.width, driver='GTiff'
+                )
+        # GDAL does not name the file, and a damaged one makes NumPy raise almost anything
+        except Exception as error:
+            msg = f'{path} cannot be read, write it again: {error}'
+            raise OSError(msg) from error
+        if len(array) != BANDS:
+            msg = f'{path} has {len(array)} bands instead of {BANDS} (B, G, R, NIR).'
+            raise ValueError(msg)
+        if header is not None and header.nodata is not None:
+            count = np.count_nonzero((array == header.nodata).all(axis=0))
+            if count:
+                msg = f'{path} has {count} pixels without data ({header.nodata} in all '
+                msg += 'bands): predict all pixels.'
+                raise ValueError(msg)
         return _to_reflectance(array, path)
 
-    def _read_array(self, path: str, number: int) -> NDArray[Any]:
-        """Read the window from a NumPy file."""
-        try:
-            with open(path, 'rb') as file:
-                array = npy.read_array(file, allow_pickle=False)
-        # A damaged file makes NumPy raise almost anything.
-        except Exception as error:
-            msg = f'{path} is not a readable NumPy array: {error}'
-            raise OSError(msg) from error
+    def _check(self, number: int) -> RasterHeader | None:
+        """Read the header of an image, None for an array, and see that it fits."""
+        path, name = self.files[number], self.patches.names[number]
         patch = self.patches.patch_grid(number)
         window = self.patches.window_grid(number)
-        if array.shape == (4, window.height, window.width):
-            return array
-        if array.shape == (4, patch.height, patch.width):
-            row, col = patch.offset(window)
-            return array[:, row : row + window.height, col : col + window.width]
-        msg = f'{path} has shape {array.shape}, expected '
-        msg += f'{(4, window.height, window.width)}'
-        if window != patch:
-            msg += f' or, for the whole patch, {(4, patch.height, patch.width)}'
-        msg += ': save bands B, G, R, NIR first, on the grid of the patch.'
-        raise ValueError(msg)
+        if path.lower().endswith('.npy'):
+            shape, layout, _ = read_array_header(path)
+            _check_type(np.dtype(layout.dtype), path)
+            shapes = [(BANDS, grid.height, grid.width) for grid in (window, patch)]
+            if shape not in shapes:
+                msg = f'{path} has shape {shape}, expected {shapes[0]}'
+                if window != patch:
+                    msg += f' or, for the whole patch, {shapes[1]}'
+                msg += ': save bands B, G, R, NIR first, on the grid of the patch.'
+                raise ValueError(msg)
+            return None
 
-    def _read_raster(self, path: str, number: int) -> NDArray[Any]:
-        """Read the window from a GeoTIFF."""
-        header = read_raster_header(path, driver='GTiff')
-        window = self.patches.window_grid(number)
-        grid, name = header.grid, self.patches.names[number]
+        header = read_raster_header(path, BANDS, driver='GTiff')
+        grid = header.grid
         if grid.crs != window.crs:
             msg = f'{path} is in {grid.crs}, but {name} in {window.crs}: write '
             msg += 'predictions with the CRS and the transform of their patch.'
@@ -226,29 +265,22 @@ class Predictions(Method):
             msg += f'pixels of {window.res} in {window.bounds}, those of {name}: write '
             msg += 'predictions with the size and the transform of their patch.'
             raise ValueError(msg)
-        try:
-            array = read_pixels(
-                header, row, col, window.height, window.width, driver='GTiff'
-            )
-        # GDAL does not name the file
-        except OSError as error:
-            msg = f'{path} cannot be read, write it again: {error}'
-            raise OSError(msg) from error
-        if len(array) != 4:
-            msg = f'{path} has {len(array)} bands instead of 4 (B, G, R, NIR).'
-            raise ValueError(msg)
-        # 0 is also a reflectance
-        if header.nodata and (count := np.count_nonzero(array == header.nodata)):
-            msg = f'{path} has {count} values without data ({header.nodata}): predict '
-            msg += 'all pixels.'
-            raise ValueError(msg)
-        return array
+        return header
 
 
 def _enumerate(names: Sequence[str]) -> str:
     """Name a few of many patches."""
     rest = len(names) - MAX_NAMES
     return ', '.join(names[:MAX_NAMES]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def _check_type(dtype: np.dtype, path: str) -> None:
+    """Refuse a type of values that cannot be reflectance."""
+    is_whole = dtype.kind in 'iu' and dtype.itemsize > 1
+    if not is_whole and dtype.kind != 'f':
+        msg = f'{path} is {dtype}: save reflectance as float32, or reflectance x 10000 '
+        msg += 'as uint16.'
+        raise ValueError(msg)
 
 
 def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
@@ -264,28 +296,17 @@ def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
     Raises:
         ValueError: If they are of a wrong type or in a wrong unit, or NaN.
     """
-    is_whole = array.dtype.kind in 'iu' and array.dtype.itemsize > 1
-    if not is_whole and array.dtype.kind != 'f':
-        msg = f'{path} is {array.dtype}: save reflectance as float32, or reflectance x '
-        msg += '10000 as uint16.'
-        raise ValueError(msg)
+    _check_type(array.dtype, path)
     if count := np.count_nonzero(~np.isfinite(array)):
         msg = f'{path} has {count} values that are NaN or infinite: predict all pixels.'
         raise ValueError(msg)
     reflectance = array.astype(np.float32)
-    if is_whole:
-        if array.max() <= 1:
-            msg = (
-                f'{path} holds {array.dtype} and nothing above 1: save reflectance as '
-            )
-            msg += 'float32, or reflectance x 10000 as uint16.'
-            raise ValueError(msg)
+    if array.dtype.kind in 'iu':
         reflectance /= SCALE
     mean = float(reflectance.mean())
     if abs(mean) > MAX_MEAN:
-        unit = 'reflectance x 10000' if is_whole else 'reflectance'
-        msg = f'{path} has a mean of {array.mean():.6g}, which is no {unit}, as '
-        msg += f'{array.dtype} is taken for.'
+        msg = f'{path} ({array.dtype}) has a mean of {array.mean():.6g}: save '
+        msg += 'reflectance as float32, or reflectance x 10000 as uint16.'
         raise ValueError(msg)
     return reflectance
 
@@ -306,9 +327,13 @@ def load_methods(
         Methods by name.
 
     Raises:
+        TypeError: If *sources* is a path.
         ValueError: If there is none, if two have the same name, if a path does not
             exist, or if it is neither a checkpoint nor a folder of predictions.
     """
+    if isinstance(sources, str | os.PathLike):
+        msg = f'methods must be a list, as in [{str(sources)!r}].'
+        raise TypeError(msg)
     if isinstance(sources, Mapping):
         named = [(name, source) for name, source in sources.items()]
     else:
@@ -334,19 +359,17 @@ def load_methods(
 
 def _split(source: str) -> tuple[str | None, str]:
     """Split NAME=PATH; Lightning's checkpoints have an equals sign in their own name."""
-    if source == 'copy' or os.path.exists(source) or '=' not in source:
-        return None, source
-    name, _, path = source.partition('=')
-    if os.path.dirname(name):
-        return None, source
-    return name, path
+    name, separator, path = source.partition('=')
+    is_named = separator and (path == 'copy' or os.path.exists(path))
+    return (name, path) if is_named and not os.path.exists(source) else (None, source)
 
 
 def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Method]:
     """Load a method, and name it."""
     if isinstance(source, nn.Module):
         name = type(source).__name__
-        return name, Network(source, 'module', None, name)
+        # The device and the mode of what was given are not ours to change
+        return name, Network(deepcopy(source), 'module', None, name)
     if source == 'copy':
         return 'copy', Network(CloudRemoval('copy'), 'copy', None, 'copy')
     path = os.fspath(source)
@@ -389,7 +412,7 @@ def _load_task(path: str) -> CloudRemoval:
         raise ValueError(msg)
     try:
         return CloudRemoval.load_from_checkpoint(
-            path, map_location='cpu', weights_only=True
+            path, map_location='cpu', weights_only=True, compile=False
         )
     # What does not fit makes the task and PyTorch raise one or the other
     except Exception as error:

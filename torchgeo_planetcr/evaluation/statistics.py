@@ -9,7 +9,7 @@ look alike, so intervals come from resampling whole areas (B. Efron and R. J. Ti
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -27,6 +27,9 @@ SEED = 0
 
 #: Share of the resamples that lie within an interval.
 LEVEL = 0.95
+
+#: Fewer areas have no interval: it would hold far less than it says.
+MIN_AREAS = 5
 
 #: Upper bounds of the bins of cloud cover of a patch.
 CLOUD_BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -53,6 +56,13 @@ class Areas:
         self.weights = rng.multinomial(
             count, np.full(count, 1 / count), RESAMPLES
         ).astype(np.float64)
+        #: Signs of the areas under the hypothesis of no difference, of shape (R', A):
+        #: all that there are, or random ones after those that were observed.
+        if 2**count <= RESAMPLES:
+            self.signs = np.array(list(product([1.0, -1.0], repeat=count)))
+        else:
+            self.signs = rng.choice([-1.0, 1.0], (RESAMPLES + 1, count))
+            self.signs[0] = 1
 
     def sum(self, values: NDArray[Any]) -> Array:
         """Sum over the patches of each area.
@@ -104,9 +114,9 @@ def interval(resampled: Array, areas: int) -> tuple[Array, Array]:
         areas: Number of areas that the figure is of.
 
     Returns:
-        Lower and upper bound, of shape (...); NaN if there are fewer than two areas.
+        Lower and upper bound, of shape (...); NaN if there are fewer than five areas.
     """
-    if areas < 2:
+    if areas < MIN_AREAS:
         nothing = np.full(resampled.shape[1:], np.nan)
         return nothing, nothing
     tail = (1 - LEVEL) / 2
@@ -216,7 +226,7 @@ def figures(method: str, estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
 
     Returns:
         A record for each stratum and metric; NaN where the stratum is empty, and for
-        intervals where it has fewer than two areas.
+        intervals where it has fewer than five areas.
     """
     records = []
     for stratum, values, resampled, patches, areas, pixels in estimates:
@@ -274,35 +284,37 @@ def area_figures(
 
 
 def comparisons(
-    estimates: Mapping[str, Sequence[Estimate]], metrics: PatchMetrics
+    estimates: Mapping[str, Sequence[Estimate]], metrics: PatchMetrics, areas: Areas
 ) -> list[dict[str, Any]]:
     """Compare each method with those before it, on the same patches and resamples.
 
     Args:
         estimates: Figures of all strata, by method.
         metrics: Metrics that they are of.
+        areas: Areas of the patches.
 
     Returns:
         A record for each pair, stratum that is not empty, and metric: the difference,
-        its interval and two-sided p-value (that of no difference), and the share of
-        patches where the method is better, of which ties count half. NaN for what
-        cannot be said of fewer than two areas, and for the share of pooled pixels.
+        its interval and p-value, see :func:`sign_flip_test`, and the share of patches
+        where the method is better, of which ties count half. NaN for intervals of fewer
+        than five areas, p-values of fewer than two, and the share of pooled pixels.
     """
     records = []
     for baseline, method in combinations(estimates, 2):
         for before, after in zip(estimates[baseline], estimates[method]):
-            stratum, areas = after.stratum, after.areas
-            if not areas:
+            stratum, count = after.stratum, after.areas
+            if not count:
                 continue
             difference = after.values - before.values
-            resampled = after.resampled - before.resampled
-            low, high = interval(resampled, areas)
-            p_value = _p_value(resampled, areas)
+            low, high = interval(after.resampled - before.resampled, count)
+            gains = stratum.sums - before.stratum.sums
+            p_value = np.full(len(difference), np.nan)
+            if count > 1:
+                p_value = sign_flip_test(areas.sum(gains), areas.signs)
             for column, metric in enumerate(stratum.metrics):
                 share = np.nan
                 if not stratum.is_pooled:
-                    gain = stratum.sums[:, column] - before.stratum.sums[:, column]
-                    gain = gain[stratum.counts > 0]
+                    gain = gains[stratum.counts > 0, column]
                     if not cast(ImageMetric, metrics.metrics[metric]).higher_is_better:
                         gain = -gain
                     share = ((gain > 0) + 0.5 * (gain == 0)).mean()
@@ -319,22 +331,34 @@ def comparisons(
                         'p_value': float(p_value[column]),
                         'share_better': float(share),
                         'patches': after.patches,
-                        'areas': areas,
+                        'areas': count,
                     }
                 )
     return records
 
 
-def _p_value(resampled: Array, areas: int) -> Array:
-    """Two-sided p-value of no difference, of shape (M,)."""
-    if areas < 2:
-        return np.full(resampled.shape[1], np.nan)
-    resampled = resampled[~np.isnan(resampled).any(axis=1)]
-    tails = [(resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0)]
-    # Never 0, as no more can be said than that none of the resamples was beyond
-    p_value = 2 * (np.minimum(*tails) + 1) / (len(resampled) + 1)
-    # So few areas may agree by chance, as coins do
-    return p_value.clip(0.5 ** (areas - 1), 1)
+def sign_flip_test(differences: Array, signs: Array) -> Array:
+    """Test whether two methods differ.
+
+    If they do not, they might as well be swapped in any area, which changes the sign of
+    its difference. The p-value is the share of such swaps that make a sum of differences
+    at least as large, in either direction (R. A. Fisher, *The Design of Experiments*,
+    1935, section 21). With *A* areas it is 2 / 2^A at least.
+
+    Args:
+        differences: Sum over each area of the differences of what is averaged, of shape
+            (A, M); for figures of pooled pixels their values and not the figure, such as
+            squared errors for PSNR.
+        signs: Signs of the areas in each swap, no swap among them, of shape (R, A).
+
+    Returns:
+        Two-sided p-values of shape (M,).
+    """
+    observed = np.abs(differences.sum(axis=0))
+    # Equal but for rounding is as large
+    tolerance = 1e-12 * np.abs(differences).sum(axis=0)
+    reached = np.abs(signs @ differences) >= observed - tolerance
+    return reached.mean(axis=0)
 
 
 def patch_table(

@@ -107,7 +107,9 @@ class PatchMetrics(Metric):
             if isinstance(metric, PixelMetric):
                 pixels = metric.pixel_values(prediction, target)
                 values.append(metric.from_mean(pixels.mean(dim=(1, 2))))
-                sums.append(cells.bincount(pixels.flatten(), count).view(size, *shape))
+                # Unlike bincount, the same in each run on a GPU if PyTorch is told to be
+                total = pixels.new_zeros(count).index_add_(0, cells, pixels.flatten())
+                sums.append(total.view(size, *shape))
             else:
                 values.append(metric.image_values(prediction, target))
         self.images[patches] = torch.stack(values, dim=1)

@@ -43,8 +43,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             'MAE': ReferenceMAE,
             'RMSE': ReferenceRMSE,
         },
-        "As the authors' code does it: nothing is clamped, the window of SSIM lies half "
-        'a pixel off, very dark pixels have large angles.',
+        "As the authors' code does it: the prediction is not clamped, the window of SSIM "
+        'lies half a pixel off, very dark pixels have large angles.',
     ),
     'standard': Protocol(
         None,

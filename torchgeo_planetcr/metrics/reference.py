@@ -37,7 +37,7 @@ class ReferencePSNR(PixelMetric):
     unit = 'dB'
     definition = (
         'From the mean squared error over pixels and bands, for a peak of 1; 100 where '
-        'there is no error. Nothing is clamped.'
+        'there is no error. The prediction is not clamped.'
     )
 
     def from_mean(self, mean: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class ReferenceSSIM(ImageMetric):
     higher_is_better = True
     definition = (
         'Each band by itself, 11 x 11 Gaussian window whose center lies half a pixel '
-        'off, zeros outside of the image. Nothing is clamped.'
+        'off, zeros outside of the image. The prediction is not clamped.'
     )
 
     size = 11
@@ -160,7 +160,9 @@ class ReferenceMAE(PixelMetric):
 
     higher_is_better = False
     unit = 'reflectance'
-    definition = 'Mean absolute error over pixels and bands. Nothing is clamped.'
+    definition = (
+        'Mean absolute error over pixels and bands. The prediction is not clamped.'
+    )
 
     def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compute the absolute error of each pixel, of shape (B, H, W)."""
@@ -182,9 +184,7 @@ class ReferenceRMSE(PixelMetric):
 
     higher_is_better = False
     unit = 'reflectance'
-    definition = (
-        'Root of the mean squared error over pixels and bands. Nothing is clamped.'
-    )
+    definition = 'Root of the mean squared error over pixels and bands. The prediction is not clamped.'
 
     def from_mean(self, mean: Tensor) -> Tensor:
         """Compute the RMSE from mean squared errors.
