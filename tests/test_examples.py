@@ -36,7 +36,8 @@ def test_demo(root: Path, tmp_path: Path) -> None:
     printed = run(EXAMPLES / 'demo.py', root, '--out', tmp_path, *options)
     rows = dict(re.findall(r'^(\w+) .*?([\d.]+) +[\d.]+$', printed, re.MULTILINE))
     copied = dict(re.findall(r'^(\w+) .*?[\d.]+ +([\d.]+)$', printed, re.MULTILINE))
-    assert set(rows) == {'PSNR', 'SSIM', 'SAM', 'MAE'}
+    assert set(rows) == {'PSNR', 'SSIM', 'SAM', 'MAE', 'RMSE'}
+    assert re.search(r'^RMSE +reflectance ', printed, re.MULTILINE)
     # The fake clouds are easy to recognize and to darken.
     assert float(rows['PSNR']) > float(copied['PSNR']) + 1
 

@@ -4,15 +4,18 @@
 import shutil
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchgeo.tasks import SemanticSegmentation
 
-from torchgeo_planetcr import CloudRemoval, PlanetCR, index, info
+from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate, index, info
 from torchgeo_planetcr.datasets import download
 from torchgeo_planetcr.datasets.index import FILENAME
+from torchgeo_planetcr.evaluation.landcover import landcover_level, load_landcover_model
 from torchgeo_planetcr.main import main, run_trainer
 from torchgeo_planetcr.models import EncoderDecoder
 
@@ -157,6 +160,40 @@ def test_one_minute_configuration(root: Path, tmp_path: Path, model: str) -> Non
     assert 'test_PSNR' in run('planetcr', 'test', *options)
 
 
+@pytest.mark.parametrize('config', ['landcover_one_minute', 'landcover_reference'])
+def test_land_cover(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str
+) -> None:
+    """TorchGeo's task for segmentation, on clear images."""
+    options = [
+        f'--config={EXAMPLES / f"{config}.yaml"}',
+        '--model.init_args.backbone=resnet18',
+        *QUICK,
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.init_args.root={root}',
+        '--data.init_args.patch_size=32',
+        '--data.init_args.eval_size=64',
+        '--data.init_args.batch_size=2',
+        '--data.init_args.length=4',
+        '--data.init_args.num_workers=0',
+    ]
+    main(['fit', *options])
+    version = tmp_path / 'lightning_logs' / 'version_0'
+    (checkpoint,) = version.glob('checkpoints/*.ckpt')
+    SemanticSegmentation.load_from_checkpoint(checkpoint, weights_only=True)
+    assert landcover_level(load_landcover_model(checkpoint)) == 2
+    events = EventAccumulator(str(version)).Reload()
+    assert 'image/0' in events.Tags()['images']
+    assert {'val_loss', 'val_AverageJaccardIndex'} <= set(events.Tags()['scalars'])
+
+    saved = f'--config={version / "config.yaml"}'
+    main(['test', saved, f'--ckpt_path={checkpoint}', '--weights_only=true'])
+    assert 'test_AverageJaccardIndex' in capsys.readouterr().out
+    if config == 'landcover_one_minute':
+        run('torchgeo', 'fit', *options)
+        assert (tmp_path / 'lightning_logs' / 'version_2' / 'checkpoints').is_dir()
+
+
 def test_architecture(root: Path, tmp_path: Path) -> None:
     run(
         'planetcr',
@@ -283,5 +320,104 @@ def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         'info',
         'index',
         'download-sample',
+        'evaluate',
     ):
         assert command in printed
+
+
+def test_evaluate(root: Path, tmp_path: Path) -> None:
+    """What goes on, the figures and the report; then what is wrong, and no traceback."""
+    out = tmp_path / 'out'
+    options = ['--split=val', '--size=32', '--accelerator=cpu', f'--out={out}']
+    printed = run('planetcr', 'evaluate', root, 'copy', *options)
+    assert f'Split val of {root}: 1 patches, 1 areas' in printed
+    assert printed.endswith(f'Report: {out / "report.html"}\n')
+    assert (out / 'summary.json').exists()
+
+    result = subprocess.run(
+        [
+            Path(sys.executable).with_name('planetcr'),
+            'evaluate',
+            root,
+            'copy',
+            *options,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ''
+    error = f'planetcr evaluate: {out} holds patches.parquet, report.html, summary.json'
+    assert result.stderr.splitlines()[-1].startswith(error)
+    assert 'Traceback' not in result.stderr
+
+
+def test_help_of_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(['evaluate', '--help'])
+    assert error.value.code == 0
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert printed.startswith('usage: planetcr evaluate ')
+    assert 'root methods [methods ...]' in printed
+    assert 'Evaluate methods of cloud removal on a split. Writes a row for' in printed
+    assert '(``report.html``)' in printed
+    assert 'Returns' not in printed
+    assert "'copy' (the cloudy image), paths of checkpoints, and folders" in printed
+    for name in signature(evaluate).parameters.keys() - {'root', 'methods'}:
+        assert f' --{name} ' in printed
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['nothing'], "'nothing' is neither 'copy' nor a file or folder"),
+        (['copy', 'copy'], "Two methods are called 'copy'"),
+        (['a=b.ckpt'], "'a=b.ckpt' is neither"),
+        (['copy', '--landcover-model', 'my-model.ckpt'], "'my-model.ckpt' does not"),
+        (['copy', '--landcover_model=my-model.ckpt'], "'my-model.ckpt' does not"),
+        (['copy', '--size', '301'], 'size=301 is larger than'),
+        (['copy', '--accelerator', 'abacus'], 'abacus'),
+        (['copy', '--accelerator', 'cpu', '--devices', '0'], 'devices'),
+        (['copy', '--batch-size', '0', '--accelerator', 'cpu'], 'batch_size'),
+    ],
+)
+def test_errors_of_evaluate(
+    root: Path, tmp_path: Path, args: list[str], message: str
+) -> None:
+    out = tmp_path / 'out'
+    with pytest.raises(SystemExit) as error:
+        main(['evaluate', str(root), *args, '--out', str(out)])
+    # Which Python prints, to exit with 1
+    assert isinstance(error.value.code, str)
+    assert error.value.code.startswith('planetcr evaluate: ')
+    assert message in error.value.code
+    assert not out.exists()
+
+
+def test_evaluate_without_data(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match='planetcr evaluate: Planet-CR not found'):
+        main(['evaluate', str(tmp_path), 'copy', f'--out={tmp_path / "out"}'])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'methods'),
+        (['copy', '--split', 'all'], 'split'),
+        (['copy', '--protocol', 'best'], 'protocol'),
+        (['copy', '--alignment', 'native'], 'alignment'),
+        (['copy', '--batch-size', 'two'], 'batch_size'),
+        (['copy', '--unknown'], 'unrecognized arguments: --unknown'),
+    ],
+)
+def test_arguments_of_evaluate(
+    root: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(['evaluate', str(root), *args])
+    assert error.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed[printed.index('error: ') :]

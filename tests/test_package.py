@@ -29,6 +29,7 @@ def test_importing_a_data_set_is_quick() -> None:
 
 
 def test_public_names() -> None:
+    assert 'evaluate' in torchgeo_planetcr.__all__
     for name in torchgeo_planetcr.__all__:
         assert getattr(torchgeo_planetcr, name).__name__ == name
         assert name in dir(torchgeo_planetcr)

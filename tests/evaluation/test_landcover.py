@@ -156,15 +156,23 @@ def test_to_level(root: Path) -> None:
 def test_figures(
     pixels: Pixels, confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    figures, gaps = landcover_figures(confusions, weights, CLASSES)
+    records = landcover_figures(confusions, weights, CLASSES)
+    assert list(records) == ['figures', 'gaps', 'comparisons']
+    figures, gaps, comparisons = records.values()
     names = ['mean', *CLASSES]
-    order = [(i, p, c) for i in IMAGES for p in PIXELS for c in names]
+    order = [(i, p, c) for p in PIXELS for i in IMAGES for c in names]
     assert [(f['image'], f['pixels'], f['class']) for f in figures] == order
     order = [key for key in order if key[0] != 'clear']
     assert [(g['image'], g['pixels'], g['class']) for g in gaps] == order
 
+    order = [(p, c) for p in PIXELS for c in names]
+    assert [(c['pixels'], c['class']) for c in comparisons] == order
+    pairs = {(c['image'], c['baseline']) for c in comparisons}
+    assert pairs == {('restored', 'cloudy')}
+
     everywhere = list(range(AREAS))
     draws = [np.repeat(everywhere, row).tolist() for row in weights]
+    comparison_of = {(c['pixels'], c['class']): c for c in comparisons}
     gap_of = {(g['image'], g['pixels'], g['class']): g for g in gaps}
     for figure in figures:
         image, region, name = (figure[key] for key in ('image', 'pixels', 'class'))
@@ -185,6 +193,16 @@ def test_figures(
                 for d, r in zip(draws, resampled)
             ]
             cases.append((gap, [c[name] - r[name] for c, r in pairs if name in r]))
+        if image == 'restored':
+            row = comparison_of[region, name]
+            cloudy = slow_iou(pixels, 'cloudy', region, everywhere)
+            difference = iou[name] - cloudy[name]
+            assert row['difference'] == pytest.approx(difference, abs=1e-12)
+            pairs = [
+                (slow_iou(pixels, 'cloudy', region, d), r)
+                for d, r in zip(draws, resampled)
+            ]
+            cases.append((row, [r[name] - c[name] for c, r in pairs if name in r]))
         for row, values in cases:
             if name == 'd':
                 assert math.isnan(row['low'])
@@ -198,7 +216,7 @@ def test_figures(
 def test_figures_against_torchmetrics(
     pixels: Pixels, confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    figures, _ = landcover_figures(confusions, weights, CLASSES)
+    figures = landcover_figures(confusions, weights, CLASSES)['figures']
     for image in IMAGES:
         for region in PIXELS:
             metric = MulticlassJaccardIndex(K, average='none', ignore_index=255)
@@ -219,8 +237,10 @@ def test_figures_against_torchmetrics(
 def test_figures_are_plain(
     confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    figures, gaps = landcover_figures(confusions, weights, CLASSES)
-    for row in figures + gaps:
+    figures, gaps, comparisons = landcover_figures(
+        confusions, weights, CLASSES
+    ).values()
+    for row in figures + gaps + comparisons:
         assert {type(value) for value in row.values()} <= {str, float, int}
     counts = [f['count'] for f in figures if f['pixels'] == 'all'][: K + 1]
     assert counts[0] == sum(counts[1:])
@@ -234,7 +254,7 @@ def test_order_of_areas(
     expected = landcover_figures(confusions, weights, CLASSES)
     permuted = {image: counts[order] for image, counts in confusions.items()}
     found = landcover_figures(permuted, weights[:, order], CLASSES)
-    for rows, others in zip(found, expected):
+    for rows, others in zip(found.values(), expected.values(), strict=True):
         assert len(rows) == len(others)
         for row, other in zip(rows, others):
             assert row.keys() == other.keys()
@@ -249,9 +269,10 @@ def test_perfect_prediction(pixels: Pixels, weights: NDArray[np.int64]) -> None:
     mask, mask_cloud = pixels['mask'], pixels['mask_cloud']
     counts = confusion(mask.clamp(max=K - 1), mask, mask_cloud, K)
     perfect = counts.reshape(AREAS, 2, 2, K, K).sum(dim=1).numpy()
-    figures, gaps = landcover_figures(
+    figures, gaps, comparisons = landcover_figures(
         {'clear': perfect, 'cloudy': perfect}, weights, CLASSES
-    )
+    ).values()
+    assert comparisons == []
     for figure in figures:
         if figure['class'] in ('mean', 'a', 'b', 'c'):
             assert [figure[key] for key in ('iou', 'low', 'high')] == [1, 1, 1]
@@ -260,20 +281,47 @@ def test_perfect_prediction(pixels: Pixels, weights: NDArray[np.int64]) -> None:
             assert [gap[key] for key in ('gap', 'low', 'high')] == [0, 0, 0]
 
 
-def test_one_area(confusions: dict[str, NDArray[np.int64]]) -> None:
-    one = {image: counts[:1] for image, counts in confusions.items()}
-    figures, gaps = landcover_figures(one, np.ones((20, 1), dtype=np.int64), CLASSES)
-    for row in figures + gaps:
-        assert math.isnan(row['low'])
-        assert math.isnan(row['high'])
+@pytest.mark.parametrize('number', [1, 4, 5])
+def test_few_areas(confusions: dict[str, NDArray[np.int64]], number: int) -> None:
+    few = {image: counts[:number] for image, counts in confusions.items()}
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(number, np.full(number, 1 / number), size=20)
+    figures, gaps, comparisons = landcover_figures(few, weights, CLASSES).values()
+    for row in figures + gaps + comparisons:
+        if row['class'] == 'mean' and row['pixels'] == 'all':
+            assert math.isnan(row['low']) == (number < 5)
+            assert math.isnan(row['high']) == (number < 5)
+        elif row['class'] == 'd' or number < 5:
+            assert math.isnan(row['low'])
+            assert math.isnan(row['high'])
     assert figures[0]['iou'] > 0.5
+
+
+def test_pairs(
+    confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
+) -> None:
+    more = confusions | {'a': confusions['cloudy'], 'b': confusions['restored']}
+    found = landcover_figures(more, weights, CLASSES)
+    pairs = [(c['image'], c['baseline']) for c in found['comparisons']]
+    assert list(dict.fromkeys(pairs)) == [
+        ('restored', 'cloudy'),
+        ('a', 'cloudy'),
+        ('b', 'cloudy'),
+        ('a', 'restored'),
+        ('b', 'restored'),
+        ('b', 'a'),
+    ]
+    for row in found['comparisons']:
+        same = (row['image'], row['baseline']) in (('a', 'cloudy'), ('b', 'restored'))
+        if row['class'] == 'mean':
+            assert (row['difference'] == row['low'] == row['high'] == 0) == same
 
 
 def test_no_cloud_anywhere(pixels: Pixels, weights: NDArray[np.int64]) -> None:
     mask = pixels['mask']
     counts = confusion(pixels['clear'], mask, torch.zeros_like(mask), K)
     areas = counts.reshape(AREAS, 2, 2, K, K).sum(dim=1).numpy()
-    figures, _ = landcover_figures({'clear': areas}, weights, CLASSES)
+    figures = landcover_figures({'clear': areas}, weights, CLASSES)['figures']
     of_all, cloudy, clear = (
         [f for f in figures if f['pixels'] == region] for region in PIXELS
     )
@@ -404,11 +452,12 @@ def test_public_sample(sample_root: Path) -> None:
         prediction = predict_landcover(model, sample[key] / 10000)
         counts = confusion(prediction, mask, sample['mask_cloud'], 7)
         confusions[image] = counts.numpy()
-    figures, gaps = landcover_figures(
+    figures, gaps, _ = landcover_figures(
         confusions, np.ones((5, 1)), PlanetCRWorldCover.classes[1]
-    )
-    mean = [f for f in figures if f['class'] == 'mean']
-    whole, cloudy, clear = (f['count'] for f in mean[:3])
+    ).values()
+    mean = {(f['image'], f['pixels']): f for f in figures if f['class'] == 'mean'}
+    whole, cloudy, clear = (mean['clear', region]['count'] for region in PIXELS)
     assert whole == cloudy + clear == (mask != 255).sum()
     assert cloudy == (sample['mask_cloud'] == 1)[mask != 255].sum()
-    assert gaps[0]['gap'] == pytest.approx(mean[0]['iou'] - mean[3]['iou'])
+    gap = mean['clear', 'all']['iou'] - mean['cloudy', 'all']['iou']
+    assert gaps[0]['gap'] == pytest.approx(gap)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
-from report_summary import make_examples, make_summary
+from report_summary import METRICS, make_examples, make_summary
 
 from torchgeo_planetcr.evaluation.pictures import LARGEST_ERROR
 from torchgeo_planetcr.evaluation.report import Example, render_report
@@ -190,8 +190,11 @@ def test_content(open_page: Open, html: str) -> None:
         'What SAM is, and when not to believe it.',
         'summer_33_p_1',
         'Best of glfcr',
-        'dsen2cr is better than copy: PSNR +1.70 dB (95\N{NO-BREAK SPACE}% interval',
-        '+1.69 to +1.71, p < 0.001), better in 93\N{NO-BREAK SPACE}% of 600 patches.',
+        'dsen2cr has a higher PSNR than copy: +1.70 dB (95\N{NO-BREAK SPACE}% interval',
+        '+1.69 to +1.71, p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001, higher in 93\N{NO-BREAK SPACE}% of 2,000 patches). ',
+        ' Other metrics: better in SSIM, SAM, MAE; no clear difference in RMSE.',
+        'AMD EPYC 9B45 (cpu), 1 process, batch size 1, precision 32-true',
+        'python 3.12.3, ',
     ):
         assert text in body
     for stamp in page.locator('table.sortable .stamp').all():
@@ -420,18 +423,234 @@ def test_one_method(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    ('areas', 'text'), [(1, 'there are no intervals'), (3, 'There are only 3 areas')]
+    ('areas', 'texts'),
+    [
+        (1, ['There is only one area: too few for intervals (five are needed)']),
+        (4, ['There are only 4 areas: too few for intervals', '(six are needed)']),
+        (5, ['There are only 5 areas. Intervals from so few', '(six are needed)']),
+        (19, ['There are only 19 areas. Intervals from so few']),
+        (20, []),
+    ],
 )
-def test_few_areas(open_page: Open, areas: int, text: str) -> None:
-    summary = make_summary(areas=areas, landcover=False, only=['season', 'area'])
+def test_few_areas(open_page: Open, areas: int, texts: list[str]) -> None:
+    summary = make_summary(
+        areas=areas, landcover=False, only=['season', 'area'], notes=[]
+    )
     page = open_page(render_report(summary, []))
-    assert text in page.locator('.notes').inner_text()
+    notes = page.locator('.notes')
+    assert notes.count() == bool(texts)
+    for text in texts:
+        assert text in notes.inner_text()
+    assert not texts or ('needed)' in notes.inner_text()) == (areas < 6)
     details = page.locator('#summary table').first.locator('td small')
-    assert details.count() == (0 if areas == 1 else 10)
+    assert details.count() == (10 if areas >= 5 else 0)
+    body = page.locator('#summary').inner_text()
+    assert ('Below each value is its' in body) == (areas >= 5)
     verdict = page.locator('.verdicts').inner_text()
-    assert ('without an interval' in verdict) == (areas == 1)
-    assert ('p <' in verdict) == (areas > 1)
+    assert ('was not tested in PSNR against' in verdict) == (areas == 1)
+    assert ('does not clearly differ in PSNR from' in verdict) == (1 < areas < 6)
+    assert ('has a higher PSNR than' in verdict) == (areas > 5)
+    assert ('not tested in SSIM, SAM, MAE, RMSE' in verdict) == (areas == 1)
+    assert 'p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.125' in verdict or areas != 4
+    # Its p leaves it open, whatever the interval says.
+    assert ('interval' in verdict) == (areas > 5)
     assert page.locator('#examples').count() == 0
+    # What is true of the whole page is not said of each value.
+    assert (page.locator('abbr').count() > 0) == (areas >= 20)
+
+
+def test_strata_of_few_areas(open_page: Open) -> None:
+    summary = make_summary(landcover=True, only=['season', 'class level 2'])
+    page = open_page(render_report(summary, []))
+    assert page.locator('#summary abbr').count() == 0
+    season = page.locator('section', has_text='Mean over the patches of a season')
+    table = season.locator('table').first
+    row = table.locator('tr', has_text='spring').first
+    assert row.locator('td').last.inner_text() == '10 †'
+    assert row.locator('small').first.inner_text().endswith(' †')
+    # The table, and differences in pairs
+    explained = '† few areas, fewer than 20'
+    assert season.locator('.hint', has_text=explained).count() == 2
+    assert 'pale ones of fewer than 20 areas' in season.inner_text()
+    opacities = (
+        'e => [...e.querySelectorAll("svg path")].map(e => e.style.strokeOpacity)'
+    )
+    assert '0.4' in season.evaluate(opacities)
+
+    classes = page.locator('section', has_text='eleven classes of ESA')
+    rows = classes.locator('table').first.locator('tr')
+    rare = rows.filter(has_text='wetland').first.locator('td')
+    assert rare.nth(1).inner_text().endswith(' †')
+    assert rare.last.inner_text() == '3 †'
+    assert rows.filter(has_text='Cropland').first.locator('abbr').count() == 0
+    # Below five areas there is no line that could be pale.
+    assert 'pale' not in classes.locator('.stamp').all_inner_texts()[0]
+    assert '0.4' not in classes.evaluate(opacities)
+
+
+@pytest.mark.parametrize(
+    ('metric', 'difference', 'p_value', 'interval', 'phrase', 'details'),
+    [
+        (
+            'PSNR',
+            2,
+            0.05,
+            (1, 3),
+            'has a higher PSNR than',
+            '+1.00 to +3.00, p = 0.050, higher in 80',
+        ),
+        (
+            'PSNR',
+            -2,
+            0.04,
+            (-3, -1),
+            'has a lower PSNR than',
+            '−3.00 to −1.00, p = 0.040, lower in 20',
+        ),
+        (
+            'MAE',
+            -2,
+            0.04,
+            (-3, -1),
+            'has a lower MAE than',
+            '−3.0000 to −1.0000, p = 0.040, lower in 80',
+        ),
+        (
+            'MAE',
+            2,
+            0.04,
+            (1, 3),
+            'has a higher MAE than',
+            '+1.0000 to +3.0000, p = 0.040, higher in 20',
+        ),
+        (
+            'PSNR',
+            2,
+            0.06,
+            (-1, 5),
+            'does not clearly differ in PSNR from',
+            '−1.00 to +5.00, p = 0.060, higher in 80',
+        ),
+        # An interval and p that contradict each other
+        (
+            'PSNR',
+            2,
+            0.0501,
+            (1, 3),
+            'does not clearly differ in PSNR from',
+            '+2.00 dB (p = 0.0501, higher in 80',
+        ),
+        (
+            'PSNR',
+            2,
+            0.01,
+            (-1, 5),
+            'has a higher PSNR than',
+            '+2.00 dB (p = 0.010, higher in 80',
+        ),
+        (
+            'PSNR',
+            2,
+            None,
+            (1, 3),
+            'was not tested in PSNR against',
+            '+2.00 dB (higher in 80',
+        ),
+    ],
+)
+def test_verdict(
+    metric: str,
+    difference: float,
+    p_value: float | None,
+    interval: tuple[float, float],
+    phrase: str,
+    details: str,
+) -> None:
+    """It follows from p, and nothing beside it says anything else."""
+    summary = make_summary(landcover=False, only=['season'])
+    summary['protocol']['metrics'] = {
+        name: summary['protocol']['metrics'][name]
+        for name in sorted(METRICS, key=lambda name: name != metric)
+    }
+    (comparison,) = (
+        row
+        for row in summary['comparisons']
+        if row['kind'] == 'all' and row['metric'] == metric
+    )
+    comparison.update(
+        difference=difference,
+        p_value=p_value,
+        low=interval[0],
+        high=interval[1],
+        share_better=0.8,
+    )
+    summary['comparisons'] = [comparison]
+    html = render_report(summary, [])
+    sentence = re.search('<li><b>dsen2cr</b>.*?</li>', html, re.DOTALL)
+    assert sentence
+    assert f'</b> {phrase} <b>copy</b>: ' in sentence[0]
+    text = sentence[0].replace('\N{NO-BREAK SPACE}', ' ')
+    assert f'{details} % of 2,000 patches).' in text
+    assert 'Other metrics' not in sentence[0]
+
+
+def test_comparisons(page: Page) -> None:
+    table = page.get_by_role('region', name='Differences in pairs').first
+    assert table.locator('thead span').all_inner_texts() == [
+        'Method',
+        'Compared with',
+        'Metric',
+        'Difference',
+        'The method is',
+        'p',
+        'Better in',
+        'Patches',
+        'Areas',
+    ]
+    cells = table.locator('tr', has_text='RMSE').first.locator('td').all_inner_texts()
+    assert cells[3:5] == ['no clear difference', '0.400']
+    assert cells[6:] == ['2,000', '40']
+    # The interval would contradict p.
+    assert re.fullmatch(r'−0\.\d+', cells[2].strip())
+
+
+def test_landcover(open_page: Open) -> None:
+    summary = make_summary(METHODS, only=['season'])
+    page = open_page(render_report(summary, []))
+    section = page.locator('#landcover')
+    means, pairs, classes = section.locator('table').all()
+    names = [row.strip() for row in means.locator('tbody th').all_inner_texts()]
+    assert [name.split()[-1] for name in names] == [
+        'clear',
+        'cloudy',
+        'dsen2cr',
+        'glfcr',
+    ]
+    rows = pairs.locator('tbody tr')
+    assert [re.findall('[a-z0-9]+', row)[:2] for row in rows.all_inner_texts()] == [
+        ['dsen2cr', 'cloudy'],
+        ['glfcr', 'cloudy'],
+        ['glfcr', 'dsen2cr'],
+    ]
+    assert '+0.140' in rows.first.inner_text()
+    assert '+0.120 to +0.160' in rows.first.inner_text()
+    section.get_by_text('Table of classes').click()
+    row = classes.locator('tr', has_text='Cropland').nth(1).locator('td')
+    assert row.nth(1).inner_text().startswith('0.310')
+    assert row.nth(2).inner_text().startswith('0.310')
+    assert 'Gap to clear' in classes.locator('th').nth(3).inner_text()
+    assert classes.locator('tr', has_text='wetland').first.locator('abbr').count() == 3
+
+
+@pytest.mark.parametrize('width', [360, 800, 1200, 1600])
+def test_charts_are_readable(open_page: Open, short: str, width: int) -> None:
+    page = open_page(short, viewport={'width': width, 'height': 900})
+    widths = page.locator('.chart svg').evaluate_all(
+        'charts => charts.map(chart => chart.getBoundingClientRect().width)'
+    )
+    assert widths
+    assert min(widths) >= 260
+    assert fits(page)
 
 
 def test_many_areas(open_page: Open) -> None:
@@ -452,7 +671,7 @@ def test_many_areas(open_page: Open) -> None:
 
 
 def test_hostile_names(open_page: Open) -> None:
-    names = ['copy', HOSTILE, '" onload="alert(2)', '$x_1$ & {{ 7 * 7 }}']
+    names = ['copy', HOSTILE, '" onload="alert(2)', '$x_1$ & {{ 7 * 7 }}', 'items']
     summary = make_summary(names, areas=2, only=['season', 'area'], notes=[HOSTILE])
     summary['methods'][HOSTILE]['source'] = f'{HOSTILE}/{"long" * 50}.ckpt'
     summary['data']['root'] = HOSTILE
@@ -504,7 +723,7 @@ def test_missing_figures(open_page: Open) -> None:
     page = open_page(render_report(summary, [example]))
     body = page.locator('#summary').inner_text()
     assert 'undefined' in body
-    assert 'could not be compared with copy' in body
+    assert 'could not be compared in PSNR with copy' in body
     values = page.locator('.values tr', has_text='dsen2cr').locator('td')
     assert set(values.all_inner_texts()) == {'–'}
     assert 'nan' not in page.locator('body').inner_text().lower().split()
@@ -517,6 +736,24 @@ def test_crop(open_page: Open) -> None:
     stamp = page.locator('#summary .stamp').first.inner_text()
     assert stamp == 'reference protocol, central 160 × 160 pixels, test split'
     assert 'central 160 × 160 pixels' in page.locator('header').inner_text()
+    assert 'was changed' not in page.locator('#meaning').inner_text()
+    summary['protocol'].update(name='standard (modified)')
+    page = open_page(render_report(summary, []))
+    stamp = page.locator('#summary .stamp').first.inner_text()
+    assert stamp == 'modified standard protocol, central 160 × 160 pixels, test split'
+    meaning = ' '.join(page.locator('#meaning').inner_text().split())
+    for text in (
+        'numbers of the modified standard protocol on the central 160 × 160 pixels, of',
+        'alignment (geo). Its window or alignment was changed',
+    ):
+        assert text in meaning
+
+
+def test_name_that_is_not_text() -> None:
+    """As Python reads a name of a file that is not UTF-8."""
+    summary = make_summary(['mine'], landcover=False, only=['season'])
+    summary['methods']['mine']['source'] = 'runs/\udcff.ckpt'
+    assert rb'runs/\udcff.ckpt' in render_report(summary, []).encode()
 
 
 def test_predictions_of_a_network() -> None:

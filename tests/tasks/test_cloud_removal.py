@@ -252,7 +252,7 @@ class TestSteps:
         before = {key: value.clone() for key, value in task.state_dict().items()}
         trainer.fit(task, _loader(), _loader())
         assert any(not torch.equal(before[k], v) for k, v in task.state_dict().items())
-        names = {'loss', 'PSNR', 'SSIM', 'SAM', 'MAE'}
+        names = {'loss', 'PSNR', 'SSIM', 'SAM', 'MAE', 'RMSE'}
         logged = trainer.callback_metrics
         assert logged.keys() == {f'{s}_{n}' for s in ('train', 'val') for n in names}
         (values,) = trainer.validate(task, _loader(), verbose=False)
