@@ -36,6 +36,9 @@ CONFIG = DOCS.parent / 'examples' / 'dsen2cr_one_minute.yaml'
 #: Side length of a patch in pixels, at 3 m and at 10 m.
 SIZE, COARSE_SIZE = 300, 90
 
+#: Pixels around a picture of a patch.
+MARGIN = 20
+
 #: Quadrants of the image: split, area, rows and columns, and number of patches.
 QUADRANTS = (
     ('train', 'spring_1', (0, 0), 8),
@@ -130,11 +133,26 @@ def take_pictures(report: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which('chromium'), args=['--no-sandbox']
         )
-        page = browser.new_page(viewport={'width': 1100, 'height': 900})
+        page = browser.new_page(viewport={'width': 1100, 'height': 1500})
         page.goto(report.resolve().as_uri())
-        page.locator('input[type=range]').first.fill('45')
-        page.locator('.example').first.screenshot(path=DOCS / 'report-patch.png')
-        page.screenshot(path=DOCS / 'report.png')
+        page.screenshot(path=DOCS / 'report.jpg', type='jpeg', quality=85)
+        example = page.locator('.example').nth(1)
+        example.scroll_into_view_if_needed()
+        example.locator('input[type=range]').fill('45')
+        page.evaluate('document.activeElement.blur()')
+        # Pictures are decoded when they come into view
+        page.wait_for_timeout(1000)
+        box = example.bounding_box()
+        assert box is not None
+        clip = {
+            'x': box['x'] - MARGIN,
+            'y': box['y'],
+            'width': box['width'] + 2 * MARGIN,
+            'height': box['height'] + MARGIN,
+        }
+        page.screenshot(
+            path=DOCS / 'report-patch.jpg', type='jpeg', quality=85, clip=clip
+        )
         browser.close()
 
 

@@ -10,7 +10,11 @@ import pytest
 from rasterio.transform import from_origin
 from rasters import write
 
-README = Path(__file__).parents[1] / 'README.md'
+from torchgeo_planetcr.models import copy
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / 'README.md'
+DOCS = ROOT / 'docs'
 
 
 def test_python(
@@ -48,12 +52,28 @@ def test_python(
     assert (names['sample']['image_planetcrsentinel1'] == 1).all()
 
 
-def test_files() -> None:
-    """What the README links to, and the configurations that it names, are there."""
-    text = README.read_text()
-    paths = re.findall(r'\]\(([\w/.]+)\)', text) + re.findall(
-        r'--config (\S+\.yaml)', text
-    )
-    assert len(paths) > 5
-    for path in paths:
-        assert (README.parent / path).is_file(), path
+def test_evaluation(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The example of the page on evaluation runs as printed."""
+    (tmp_path / 'data').symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / 'evaluation.md').read_text()
+    (block,) = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    exec(block, {'model': copy()})  # noqa: S102
+    assert 'mine  ' in capsys.readouterr().out
+    assert (tmp_path / 'evaluation' / 'report.html').is_file()
+
+
+@pytest.mark.parametrize('page', [README, *sorted(DOCS.glob('*.md'))])
+def test_files(page: Path) -> None:
+    """What a page links to, and the configurations that it names, are there."""
+    text = page.read_text()
+    links = re.findall(r'\]\(([\w/.-]+)\)', text)
+    configs = re.findall(r'--config (\S+\.yaml)', text)
+    assert links or page != README
+    for path in [*(page.parent / link for link in links), *map(ROOT.joinpath, configs)]:
+        assert path.is_file(), path

@@ -17,8 +17,7 @@ from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets.header import RasterHeader
 from ..datasets.raster import read_array_header, read_pixels, read_raster_header
-from ..models import read_checkpoint
-from ..tasks import CloudRemoval
+from ..tasks import CloudRemoval, load_task
 from .patches import EvaluationPatches, file_hash, fingerprint
 
 #: What stands for reflectance of 1 in files of whole numbers.
@@ -378,47 +377,8 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
     if not os.path.exists(path):
         msg = f"'{path}' is neither 'copy' nor a file or folder, check the path."
         raise ValueError(msg)
-    task = _load_task(path)
+    task = load_task(path)
     name = task.hparams['model']
     if not isinstance(name, str):
         name = type(task.model).__name__
     return name, Network(task, 'checkpoint', path, name)
-
-
-def _load_task(path: str) -> CloudRemoval:
-    """Load a checkpoint of Lightning or of the authors' code.
-
-    Args:
-        path: Path of the checkpoint.
-
-    Returns:
-        The task.
-
-    Raises:
-        ValueError: If it is none, or does not fit.
-    """
-    checkpoint = read_checkpoint(path)
-    if isinstance(checkpoint, Mapping) and 'network' in checkpoint:
-        errors = []
-        for model in ('dsen2cr', 'glfcr', 'aligncr'):
-            try:
-                return CloudRemoval(model, weights=path)
-            except ValueError as error:
-                errors.append(error)
-        raise errors[-1]
-    if not isinstance(checkpoint, Mapping) or 'state_dict' not in checkpoint:
-        msg = f"'{path}' is no checkpoint of Lightning: evaluate one that `planetcr "
-        msg += 'fit` has written.'
-        raise ValueError(msg)
-    try:
-        return CloudRemoval.load_from_checkpoint(
-            path, map_location='cpu', weights_only=True, compile=False
-        )
-    # What does not fit makes the task and PyTorch raise one or the other
-    except Exception as error:
-        msg = (
-            f"'{path}' does not fit CloudRemoval. If its model was given as a module, "
-        )
-        msg += 'call `evaluate` from Python with the module. '
-        msg += f'({type(error).__name__}: {str(error).splitlines()[0]})'
-        raise ValueError(msg) from error

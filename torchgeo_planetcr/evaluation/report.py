@@ -548,8 +548,8 @@ def _judge(
     is_clear = p_value is not None and p_value <= 1 - level
     if difference is None:
         verdict = 'unknown'
-    elif p_value is None:
-        verdict = 'not tested'
+    elif p_value is None or comparison['areas'] < AREAS_TO_DIFFER:
+        verdict = 'too few areas'
     elif not is_clear:
         verdict = 'no clear difference'
     elif (difference > 0) == metrics[comparison['metric']]['higher_is_better']:
@@ -593,7 +593,7 @@ def _verdicts(
                 'better',
                 'worse',
                 'no clear difference',
-                'not tested',
+                'too few areas',
                 'unknown',
             )
             if (rows := [r for r in by_metric.values() if r['verdict'] == verdict])
@@ -630,7 +630,7 @@ def _headline(
     word = words[verdict == 'worse']
     phrase = {
         'no clear difference': f'does not clearly differ in {name} from',
-        'not tested': f'was not tested in {name} against',
+        'too few areas': f'is on too few areas to tell its {name} from that of',
         'unknown': f'could not be compared in {name} with',
     }.get(verdict, f'has a {word} {name} than')
     if comparison['difference'] is None:

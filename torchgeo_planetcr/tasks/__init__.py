@@ -3,6 +3,7 @@
 
 """Tasks for Planet-CR."""
 
+from .checkpoint import load_task
 from .cloud_removal import CloudRemoval
 
-__all__ = ('CloudRemoval',)
+__all__ = ('CloudRemoval', 'load_task')
