@@ -211,7 +211,9 @@ class TestNetworks:
     ) -> None:
         """Its class is not known, so there is an advice."""
         path = save(CloudRemoval(nn.Conv2d(4, 4, 1)), tmp_path / 'module.ckpt')
-        with pytest.raises(ValueError, match='give the module itself, from Python') as error:
+        with pytest.raises(
+            ValueError, match='give the module itself, from Python'
+        ) as error:
             load_methods([path], windows)
         assert str(path) in str(error.value)
 
