@@ -8,7 +8,9 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+import rasterio
 import torch
+from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchgeo.tasks import SemanticSegmentation
 
@@ -321,6 +323,7 @@ def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         'index',
         'download-sample',
         'evaluate',
+        'remove-clouds',
     ):
         assert command in printed
 
@@ -421,3 +424,42 @@ def test_arguments_of_evaluate(
     assert error.value.code == 2
     printed = capsys.readouterr().err
     assert message in printed[printed.index('error: ') :]
+
+
+def test_remove_clouds(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
+    trainer = Trainer(accelerator='cpu', logger=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(task)
+    checkpoint = tmp_path / 'task.ckpt'
+    trainer.save_checkpoint(checkpoint)
+    cloudy = next(root.glob('test/planet_cloudy_*/*/*.tif'))
+    name = cloudy.name.replace('planet_cloudy', 'S1')
+    (sentinel1,) = root.glob(f'test/S1_*/*/{name}')
+    out = tmp_path / 'scenes' / 'clear.tif'
+    options = [
+        str(cloudy),
+        *('--s1', str(sentinel1)),
+        *('--checkpoint', str(checkpoint)),
+        *('--out', str(out)),
+    ]
+    main(['remove-clouds', *options, '--tile-size', '160'])
+    assert capsys.readouterr().out.startswith(f'{out}: 300 x 300 pixels')
+    with rasterio.open(cloudy) as before, rasterio.open(out) as after:
+        assert (after.crs, after.transform) == (before.crs, before.transform)
+        assert (after.shape, after.count) == (before.shape, 4)
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        'clear.png',
+        'clear.tif',
+    ]
+
+    stamp = out.stat().st_mtime_ns
+    with pytest.raises(SystemExit, match=f'planetcr remove-clouds: {out} exists'):
+        main(['remove-clouds', *options])
+    assert out.stat().st_mtime_ns == stamp
+    main(['remove-clouds', *options, '--overwrite'])
+    assert out.stat().st_mtime_ns > stamp
+    with pytest.raises(SystemExit):
+        main(['remove-clouds', str(cloudy)])
+    assert '--s1' in capsys.readouterr().err

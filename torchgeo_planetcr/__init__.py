@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .datasets import PlanetCR as PlanetCR
     from .datasets import download_sample as download_sample
     from .evaluation import evaluate as evaluate
+    from .inference import remove_clouds as remove_clouds
     from .summary import index as index
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
@@ -29,6 +30,7 @@ _MODULES = {
     'evaluate': 'evaluation',
     'index': 'summary',
     'info': 'summary',
+    'remove_clouds': 'inference',
 }
 
 __all__ = tuple(_MODULES)

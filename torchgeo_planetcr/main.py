@@ -8,20 +8,43 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from inspect import getdoc, signature
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import DatasetNotFoundError
+from torchgeo.datasets.utils import Path
 from torchgeo.tasks import BaseTask
 
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .evaluation import evaluate
+from .inference import remove_clouds
 from .models import read_checkpoint
 from .summary import index, info
 from .tasks import CloudRemoval
+
+
+def remove_clouds_of(
+    cloudy: Path, *, s1: Path, checkpoint: Path, out: Path, **kwargs: Any
+) -> str:
+    """Remove the clouds of a whole PlanetScope scene.
+
+    Args:
+        cloudy: PlanetScope scene, surface reflectance x 10000
+        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution
+        checkpoint: checkpoint of `planetcr fit`, or of the authors' code
+        out: GeoTIFF to write, cloud-optimized, on the grid of the scene
+        **kwargs: further arguments of
+            :func:`~torchgeo_planetcr.inference.remove_clouds`
+
+    Returns:
+        What was written.
+    """
+    return remove_clouds(checkpoint, cloudy, s1, out, **kwargs)
+
 
 #: Commands that do not run a trainer.
 COMMANDS: dict[str, Callable[..., str | None]] = {
@@ -29,6 +52,7 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     'index': index,
     'download-sample': download_sample,
     'evaluate': evaluate,
+    'remove-clouds': remove_clouds_of,
 }
 
 #: Arguments of commands that take one or more values.
@@ -37,8 +61,8 @@ LISTS = {
     'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH'
 }
 
-#: Arguments of commands that take no value.
-FLAGS = {'overwrite': 'replace what the folder holds of an earlier run'}
+#: Options that need no value.
+FLAGS = ('--overwrite',)
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
@@ -118,15 +142,12 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
     parser = ArgumentParser(prog=f'planetcr {name}', description=description)
     parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
-    parameters = signature(function).parameters
-    flags = [key for key, value in parameters.items() if value.default is False]
-    lists = [key for key in parameters if key in LISTS]
-    parser.add_function_arguments(function, as_positional=True, skip={*flags, *lists})
+    lists = [key for key in signature(function).parameters if key in LISTS]
+    parser.add_function_arguments(function, as_positional=True, skip=set(lists))
     # Of a list, jsonargparse would want its elements in brackets, and of a flag a value
     for key in lists:
         parser.add_argument(key, nargs='+', help=LISTS[key])
-    for key in flags:
-        parser.add_argument(f'--{key}', action='store_true', help=FLAGS[key])
+    args = [f'{arg}=true' if arg in FLAGS else arg for arg in args]
     # --landcover-model is what people type, and --landcover_model what Lightning has
     args = [OPTION.sub(lambda name: name[0].replace('-', '_'), arg) for arg in args]
     arguments = parser.parse_args(args).as_dict()
