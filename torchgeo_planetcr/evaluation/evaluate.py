@@ -113,10 +113,12 @@ def evaluate(
 
     Raises:
         DatasetNotFoundError: If there is no patch of this split.
-        FileExistsError: If *out* holds an evaluation and *overwrite* is not set.
+        FileExistsError: If *out* holds a file of one of these names and *overwrite* is
+            not set.
         OSError: If no patch can be used, or a file cannot be read or written.
-        ValueError: If an argument is unknown, a checkpoint does not fit, or predictions
-            are missing, too many or wrong.
+        TypeError: If *methods* is a single path.
+        ValueError: If an argument is unknown, if *out* is *root*, if the data are NaN,
+            a checkpoint does not fit, or predictions are missing, too many or wrong.
     """
     if protocol not in PROTOCOLS:
         msg = f'protocol={protocol!r} is not one of {", ".join(PROTOCOLS)}.'
