@@ -7,10 +7,13 @@ import sys
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 import torch
 from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from rasterio.transform import from_origin
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torchgeo.tasks import SemanticSegmentation
 
@@ -74,7 +77,9 @@ def test_planetcr(root: Path, tmp_path: Path) -> None:
     for metric in ('test_PSNR', 'test_SSIM', 'test_SAM', 'test_MAE', 'test_loss'):
         assert metric in table
     assert 'val_PSNR' in run('planetcr', 'validate', *options)
-    main(['predict', *options])
+    out = tmp_path / 'predictions'
+    main(['predict', *options, f'--out={out}'])
+    assert len(list(out.iterdir())) == 3
 
 
 def test_torchgeo(root: Path, tmp_path: Path) -> None:
@@ -424,6 +429,107 @@ def test_arguments_of_evaluate(
     assert error.value.code == 2
     printed = capsys.readouterr().err
     assert message in printed[printed.index('error: ') :]
+
+
+def test_predict(root: Path, tmp_path: Path) -> None:
+    """A GeoTIFF for each patch, a mosaic for each area, and what `evaluate` says."""
+    out, mosaic = tmp_path / 'predictions', tmp_path / 'mosaics'
+    options = [
+        'predict',
+        TINY,
+        '--trainer.accelerator=cpu',
+        '--trainer.logger=false',
+        '--trainer.enable_progress_bar=false',
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.root={root}',
+    ]
+    cli = run_trainer([*options, f'--out={out}', f'--mosaic={mosaic}'])
+    patches = {'summer_33_p_1', 'winter_34_p_1', 'winter_34_p_2'}
+    assert {path.name for path in out.iterdir()} == {f'{name}.tif' for name in patches}
+    expected: dict[tuple[int | None, ...], NDArray[np.float32]] = {}
+    for batch in cli.datamodule.predict_dataloader():
+        batch = cli.datamodule.normalize(batch)
+        with torch.no_grad():
+            prediction = cli.model.eval().predict_step(batch, 0)['prediction']
+        place = int(batch['crs']), *batch['transform'][0].tolist()[:6]
+        expected[place] = 10000 * prediction[0].numpy()
+    assert len(expected) == 3
+    found = {}
+    for path in out.iterdir():
+        (cloudy,) = root.glob(f'test/*/*/planet_cloudy_{path.name}')
+        with rasterio.open(path) as after, rasterio.open(cloudy) as before:
+            assert (after.crs, after.transform) == (before.crs, before.transform)
+            assert (after.shape, after.nodata) == (before.shape, 0)
+            place = after.crs.to_epsg(), *list(after.transform)[:6]
+            found[path.stem] = after.read()
+        assert found[path.stem].dtype == np.uint16
+        difference = found[path.stem] - expected.pop(place).clip(1, 65535)
+        assert np.abs(difference).max() <= 0.5 + 0.01
+
+    # Two patches side by side, and one alone
+    assert {path.name for path in mosaic.iterdir()} == {
+        'summer_33.tif',
+        'winter_34.tif',
+    }
+    with rasterio.open(mosaic / 'winter_34.tif') as dataset:
+        assert dataset.crs == 'EPSG:32646'
+        assert dataset.transform == from_origin(750300, 1858410, 3, 3)
+        pair = [found['winter_34_p_1'], found['winter_34_p_2']]
+        assert (dataset.read() == np.concatenate(pair, axis=2)).all()
+    with rasterio.open(mosaic / 'summer_33.tif') as dataset:
+        assert (dataset.read() == found['summer_33_p_1']).all()
+
+    with pytest.raises(
+        SystemExit, match=r'planetcr predict: .*tif exists: .*overwrite'
+    ):
+        main([*options, f'--out={out}'])
+    stamps = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    main([*options, f'--out={out}', '--overwrite=true'])
+    assert all(path.stat().st_mtime_ns > stamp for path, stamp in stamps.items())
+
+    results = tmp_path / 'results'
+    main(
+        [
+            *('evaluate', str(root), f'mine={out}', 'copy', '--split=test'),
+            *('--accelerator=cpu', f'--out={results}'),
+        ]
+    )
+    assert 'mine' in (results / 'summary.json').read_text()
+
+    # Of another split, by two processes
+    train = tmp_path / 'train'
+    run(
+        'planetcr',
+        *options,
+        f'--out={train}',
+        '--data.predict_split=train',
+        '--data.eval_size=64',
+        '--dtype=float32',
+        '--trainer.devices=2',
+        '--trainer.strategy=ddp',
+    )
+    dataset = PlanetCR(root, 'train')
+    names = [f'{patch}.tif' for patch in dataset.index['patch']]
+    assert sorted(path.name for path in train.iterdir()) == sorted(names)
+    assert len(names) == 12
+    for name in names:
+        with rasterio.open(train / name) as image:
+            assert image.dtypes == ('float32',) * 4
+            mask = image.dataset_mask().astype(bool)
+        assert mask[118:182, 118:182].all()
+        assert mask.sum() == 64**2
+
+
+def test_predict_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [TINY, f'--data.root={root}', f'--out={tmp_path / "out"}']
+    for wrong in ('--data.predict_split=all', '--dtype=int16'):
+        with pytest.raises(SystemExit):
+            main(['predict', *options, wrong])
+        name = wrong.split('=')[0].split('.')[-1].strip('-')
+        assert name in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_remove_clouds(

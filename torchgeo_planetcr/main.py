@@ -3,47 +3,58 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
+import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from inspect import getdoc, signature
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torchgeo.datamodules import BaseDataModule
-from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import BaseTask
 
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .evaluation import evaluate
-from .inference import remove_clouds
+from .inference import GeoTIFFWriter, mosaic_areas, remove_clouds
 from .models import read_checkpoint
 from .summary import index, info
 from .tasks import CloudRemoval
 
 
 def remove_clouds_of(
-    cloudy: Path, *, s1: Path, checkpoint: Path, out: Path, **kwargs: Any
-) -> str:
-    """Remove the clouds of a whole PlanetScope scene.
+    cloudy: Sequence[Path],
+    *,
+    checkpoint: Path,
+    out: Path,
+    s1: Path | None = None,
+    **kwargs: Any,
+) -> str | None:
+    """Remove the clouds of whole PlanetScope scenes.
 
     Args:
-        cloudy: PlanetScope scene, surface reflectance x 10000
-        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution
+        cloudy: scenes
         checkpoint: checkpoint of `planetcr fit`, or of the authors' code
-        out: GeoTIFF to write, cloud-optimized, on the grid of the scene
+        out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
+            for those of several scenes, in which finished ones are left out
+        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution: a file, or
+            a folder or a glob expression of those from which each scene takes what it
+            meets
         **kwargs: further arguments of
             :func:`~torchgeo_planetcr.inference.remove_clouds`
 
     Returns:
         What was written.
     """
-    return remove_clouds(checkpoint, cloudy, s1, out, **kwargs)
+    given = cloudy[0] if len(cloudy) == 1 else cloudy
+    return remove_clouds(checkpoint, given, s1, out, **kwargs)
 
 
 #: Commands that do not run a trainer.
@@ -58,7 +69,9 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
 #: Arguments of commands that take one or more values.
 LISTS = {
     'methods': "'copy' (the cloudy image), paths of checkpoints, and folders of "
-    'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH'
+    'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH',
+    'cloudy': 'PlanetScope scenes, surface reflectance x 10000, folders or glob '
+    'expressions, or a CSV file with the columns cloudy, s1 and, for composites, mask',
 }
 
 #: Options that need no value.
@@ -66,6 +79,64 @@ FLAGS = ('--overwrite',)
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
+
+
+class PlanetCRTrainer(Trainer):
+    """Lightning's trainer, whose predictions become GeoTIFFs."""
+
+    def predict(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = False,
+        ckpt_path: str | pathlib.Path | None = None,
+        weights_only: bool | None = None,
+        out: Path = 'predictions',
+        dtype: Literal['uint16', 'float32'] = 'uint16',
+        mosaic: Path | None = None,
+        overwrite: bool = False,
+    ) -> Any:
+        """Predict the patches of a split, and write a GeoTIFF for each.
+
+        Args:
+            model: the task
+            dataloaders: data loaders, instead of *datamodule*
+            datamodule: the data module
+            return_predictions: whether to keep all predictions in memory and return them
+            ckpt_path: path of the checkpoint
+            weights_only: whether to load nothing but tensors and plain Python objects
+            out: folder to write PATCH.tif to, on the grid of each patch
+            dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
+            mosaic: folder to write AREA.tif to, in which the patches of each area are put
+                together
+            overwrite: replace predictions that exist
+
+        Returns:
+            The predictions if *return_predictions*.
+        """
+        if mosaic is not None and not overwrite and os.path.exists(mosaic):
+            msg = f'{mosaic} exists: put mosaics elsewhere, or overwrite them with '
+            msg += '--overwrite.'
+            raise FileExistsError(msg)
+        writer = GeoTIFFWriter(out, dtype=dtype, name='patch', overwrite=overwrite)
+        self.callbacks.append(writer)
+        try:
+            predictions = super().predict(
+                model,
+                dataloaders,
+                datamodule,
+                return_predictions=return_predictions,
+                ckpt_path=ckpt_path,
+                weights_only=weights_only,
+            )
+        finally:
+            self.callbacks.remove(writer)
+        self.strategy.barrier('mosaic')
+        if mosaic is not None and self.is_global_zero:
+            loaders: Any = self.predict_dataloaders
+            mosaic_areas(loaders.dataset.index, out, mosaic, overwrite)
+        return predictions
 
 
 class PlanetCRCLI(LightningCLI):
@@ -115,6 +186,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     return PlanetCRCLI(
         model_class=BaseTask,
         datamodule_class=BaseDataModule,
+        trainer_class=PlanetCRTrainer,
         seed_everything_default=0,
         parser_kwargs={
             'prog': 'planetcr',
@@ -168,12 +240,17 @@ def main(args: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         try:
             run_trainer(args)
-        except DatasetNotFoundError as error:
+        # A data set that is not found is one, too
+        except OSError as error:
             sys.exit(f'planetcr {name}: {error}')
         return
     try:
         result = run_command(name, rest)
     except (OSError, RuntimeError, ValueError, MisconfigurationException) as error:
-        sys.exit(f'planetcr {name}: {error}')
+        text = str(error)
+        # What a process of a DataLoader raises begins with its traceback
+        if text.startswith('Caught '):
+            _, _, text = text.strip().splitlines()[-1].partition(': ')
+        sys.exit(f'planetcr {name}: {text}')
     if result is not None:
         print(result)

@@ -3,22 +3,36 @@
 
 """A small cloudy scene and Sentinel-1 around it, and models whose answer is known."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import rasterio
 import torch
+from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasters import write
 from torch import Tensor, nn
 
+from torchgeo_planetcr.tasks import CloudRemoval
+
 CRS, RADAR_CRS = 'EPSG:32646', 'EPSG:32647'
 
 #: Upper left corner of the scene, in its CRS.
 LEFT, TOP = 500001, 2000004
+
+SHAPE = 210, 260
+
+#: No process beside this one, which takes a second to start.
+QUICK: dict[str, Any] = {'num_workers': 0, 'accelerator': 'cpu'}
+
+#: Tiles that are small, so that there are several.
+SMALL: dict[str, Any] = {'tile_size': 96, 'overlap': 32, **QUICK}
 
 
 def make_mask(height: int, width: int) -> NDArray[np.bool_]:
@@ -90,6 +104,42 @@ def expected_radar(height: int, width: int) -> NDArray[np.float64]:
 def read(path: Path) -> NDArray[Any]:
     with rasterio.open(path) as dataset:
         return dataset.read()
+
+
+def names(folder: Path) -> set[str]:
+    """Names of all that is in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def save_checkpoint(folder: Path, task: CloudRemoval | None = None) -> Path:
+    """Write a checkpoint of a small network with random weights, or of a task."""
+    torch.manual_seed(0)
+    task = task or CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
+    trainer = Trainer(accelerator='cpu', logger=False, default_root_dir=folder)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(folder / 'task.ckpt')
+    return folder / 'task.ckpt'
+
+
+def planetcr(*args: str | Path, folder: Path | None = None) -> tuple[int, str, str]:
+    """Run the command as a user calls it, in a folder.
+
+    Returns:
+        Exit status, and what it prints.
+    """
+    path = Path(sys.executable).with_name('planetcr')
+    environment = {k: v for k, v in os.environ.items() if not k.startswith('PL_')}
+    result = subprocess.run(
+        [path, *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment,
+        timeout=300,
+    )
+    return result.returncode, result.stdout, result.stderr
 
 
 class Convolution(nn.Module):

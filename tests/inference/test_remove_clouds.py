@@ -2,6 +2,12 @@
 # Licensed under the MIT License.
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,14 @@ import torch
 from lightning import Trainer
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.merge import merge
+from rasterio.transform import from_origin
 from small_scene import (
+    LEFT,
+    QUICK,
+    SHAPE,
+    SMALL,
+    TOP,
     Constant,
     Convolution,
     Darker,
@@ -21,19 +34,19 @@ from small_scene import (
     expected_radar,
     make_image,
     make_mask,
+    names,
+    planetcr,
     read,
+    save_checkpoint,
     write_radar,
     write_scene,
 )
 
-from torchgeo_planetcr.inference import Scene, Tile, plan_tiles, remove_clouds
+from torchgeo_planetcr.datasets import PlanetCR
+from torchgeo_planetcr.datasets.native import NativeRasterDataset
+from torchgeo_planetcr.inference import Scene, TileSampler, remove_clouds
 from torchgeo_planetcr.tasks import CloudRemoval
 from torchgeo_planetcr.transforms import PlanetCRNormalize
-
-SHAPE = 210, 260
-
-#: Tiles that are small, for speed.
-SMALL: dict[str, Any] = {'tile_size': 96, 'overlap': 32, 'device': 'cpu'}
 
 
 @pytest.fixture(scope='module')
@@ -46,14 +59,20 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope='module')
 def one_piece(inputs: tuple[Path, Path]) -> NDArray[np.float32]:
     """What the convolution gives when it sees all at once."""
-    with Scene(*inputs) as scene:
-        arrays = scene.read(Tile(0, 0, *SHAPE))
+    cloudy, s1 = inputs
+    with Scene(cloudy, [s1]) as scene:
+        arrays = scene.read(0, 0, *SHAPE)
     sample = {key: torch.from_numpy(arrays[key])[None] for key in ('image', 'image_s1')}
     return Convolution()(**PlanetCRNormalize()(sample))[0].numpy()
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def count_tiles(path: Path, size: int, overlap: int, wanted: Any = None) -> int:
+    """Number of tiles of a scene, or of those that are wanted."""
+    return sum(
+        1
+        for tile in TileSampler(NativeRasterDataset(path), size=size, overlap=overlap)
+        if wanted is None or wanted(tile)
+    )
 
 
 class TestOnePiece:
@@ -79,7 +98,7 @@ class TestOnePiece:
             batch_size=batch_size,
             dtype='float32',
             quicklook=False,
-            device='cpu',
+            **QUICK,
         )
         actual, mask = read(out), make_mask(*SHAPE)
         assert np.abs(actual - one_piece)[:, mask].max() < 1e-5
@@ -89,7 +108,7 @@ class TestOnePiece:
         assert {shape[1:] for shape in model.shapes} == {
             (4, min(size, SHAPE[0]), min(size, SHAPE[1]))
         }
-        number = sum(len(row) for row in plan_tiles(*SHAPE, size, overlap))
+        number = count_tiles(inputs[0], size, overlap)
         sizes = [shape[0] for shape in model.shapes]
         assert sizes == [
             min(batch_size, number - i) for i in range(0, number, batch_size)
@@ -118,7 +137,9 @@ def test_data_never_becomes_nodata(
     image = make_image(60, 80, nodata=nodata)
     cloudy = write_scene(tmp_path / 'cloudy.tif', image, nodata=nodata)
     out, mask = tmp_path / 'out.tif', make_mask(60, 80)
-    remove_clouds(Constant(value), cloudy, inputs[1], out, dtype=dtype, quicklook=False)
+    remove_clouds(
+        Constant(value), cloudy, inputs[1], out, dtype=dtype, quicklook=False, **QUICK
+    )
     actual = read(out)
     assert ((actual != nodata) == mask).all()
     expected, step = value, 1e-5
@@ -136,7 +157,7 @@ def test_dark_bands(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     cloudy = write_scene(tmp_path / 'cloudy.tif', image)
     out, mask = tmp_path / 'out.tif', (image != 0).any(axis=0)
     assert mask[20:30, 20:30].any()
-    remove_clouds(Constant(0.5), cloudy, inputs[1], out, quicklook=False)
+    remove_clouds(Constant(0.5), cloudy, inputs[1], out, quicklook=False, **QUICK)
     assert (read(out) == np.where(mask, 5000, 0)).all()
 
 
@@ -144,7 +165,7 @@ def test_no_nodata(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     """Where the file names no value, it is 0."""
     cloudy = write_scene(tmp_path / 'cloudy.tif', make_image(60, 80), nodata=None)
     out = tmp_path / 'out.tif'
-    remove_clouds(Constant(0.5), cloudy, inputs[1], out, quicklook=False)
+    remove_clouds(Constant(0.5), cloudy, inputs[1], out, quicklook=False, **QUICK)
     assert (read(out) == np.where(make_mask(60, 80), 5000, 0)).all()
     with rasterio.open(out) as dataset:
         assert dataset.nodata == 0
@@ -169,12 +190,14 @@ def test_tiles_without_data(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     cloudy = write_scene(tmp_path / 'cloudy.tif', image)
     out, model = tmp_path / 'out.tif', Convolution()
     remove_clouds(model, cloudy, inputs[1], out, quicklook=False, **SMALL)
-    tiles = [
-        image[:, row : row + height, col : col + width].any()
-        for tiles in plan_tiles(380, 390, 96, 32)
-        for row, col, height, width in tiles
-    ]
-    assert len(model.shapes) == sum(tiles) < len(tiles) / 2
+
+    def wanted(tile: Any) -> bool:
+        row, stop = round((TOP - tile.y.stop) / 3), round((TOP - tile.y.start) / 3)
+        col, end = round((tile.x.start - LEFT) / 3), round((tile.x.stop - LEFT) / 3)
+        return bool(image[:, row:stop, col:end].any())
+
+    number = count_tiles(cloudy, 96, 32, wanted)
+    assert len(model.shapes) == number < count_tiles(cloudy, 96, 32) / 2
     assert ((read(out) != 0) == (image != 0).any(axis=0)).all()
 
 
@@ -205,40 +228,83 @@ class TestModel:
         checkpoint = tmp_path / 'task.ckpt'
         torch.save({'weights': torch.zeros(1)}, checkpoint)
         with pytest.raises(ValueError, match='is no checkpoint of Lightning'):
-            remove_clouds(checkpoint, *inputs, tmp_path / 'out.tif')
+            remove_clouds(checkpoint, *inputs, tmp_path / 'out.tif', **QUICK)
         assert names(tmp_path) == {'task.ckpt'}
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Lightning ignores the signal once it has seen one."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 class TestUnfinished:
     @pytest.mark.parametrize('call', [1, 5])
-    @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
     def test_nothing_left(
-        self,
-        inputs: tuple[Path, Path],
-        tmp_path: Path,
-        error: type[BaseException],
-        call: int,
+        self, inputs: tuple[Path, Path], tmp_path: Path, call: int
     ) -> None:
-        with pytest.raises(error, match='stop'):
-            remove_clouds(
-                Failing(error('stop'), call), *inputs, tmp_path / 'out.tif', **SMALL
-            )
+        model = Failing(RuntimeError('stop'), call)
+        with pytest.raises(RuntimeError, match='^stop$'):
+            remove_clouds(model, *inputs, tmp_path / 'out.tif', **SMALL)
         assert not names(tmp_path)
 
-    @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
-    def test_old_file_stays(
-        self, inputs: tuple[Path, Path], tmp_path: Path, error: type[BaseException]
+    @pytest.mark.usefixtures('interruptible')
+    @pytest.mark.parametrize('existing', [True, False])
+    def test_interrupted(
+        self, inputs: tuple[Path, Path], tmp_path: Path, existing: bool
     ) -> None:
+        out = tmp_path / 'out.tif'
+        if existing:
+            out.write_text('mine')
+        with pytest.raises(SystemExit) as caught:
+            remove_clouds(
+                Failing(KeyboardInterrupt(), 5), *inputs, out, overwrite=True, **SMALL
+            )
+        assert caught.value.code == 1
+        assert names(tmp_path) == ({'out.tif'} if existing else set())
+        assert not existing or out.read_text() == 'mine'
+
+    def test_old_file_stays(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         out, picture = tmp_path / 'out.tif', tmp_path / 'out.png'
         remove_clouds(Darker(), *inputs, out, **SMALL)
         assert names(tmp_path) == {'out.tif', 'out.png'}
         old = out.read_bytes(), picture.read_bytes()
-        with pytest.raises(error, match='stop'):
-            remove_clouds(
-                Failing(error('stop'), 5), *inputs, out, overwrite=True, **SMALL
-            )
+        model = Failing(RuntimeError('stop'), 5)
+        with pytest.raises(RuntimeError, match='stop'):
+            remove_clouds(model, *inputs, out, overwrite=True, **SMALL)
         assert names(tmp_path) == {'out.tif', 'out.png'}
         assert old == (out.read_bytes(), picture.read_bytes())
+
+    def test_interrupted_command(self, tmp_path: Path) -> None:
+        """Control-C, which a terminal sends to the processes that read, too."""
+        folder = tmp_path / 'scenes'
+        folder.mkdir()
+        image = np.full((4, 1100, 1200), 3000, dtype=np.uint16)
+        cloudy = write_scene(folder / 'cloudy.tif', image, compress='deflate')
+        s1, checkpoint = write_radar(folder / 's1.tif'), save_checkpoint(folder)
+        out = tmp_path / 'out'
+        command = [Path(sys.executable).with_name('planetcr'), 'remove-clouds', cloudy]
+        command += ['--s1', s1, '--checkpoint', checkpoint, '--out', out / 'clear.tif']
+        command += ['--tile-size', '64', '--overlap', '30', '--accelerator', 'cpu']
+        with (tmp_path / 'printed').open('w') as printed:
+            process = subprocess.Popen(
+                command, stdout=printed, stderr=printed, start_new_session=True
+            )
+        try:
+            while process.poll() is None and not list(
+                tmp_path.glob('out/.unf*/raw.tif')
+            ):
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(timeout=60) == 1
+        finally:
+            process.kill()
+        text = (tmp_path / 'printed').read_text()
+        assert 'Detected KeyboardInterrupt' in text
+        assert 'Traceback' not in text
+        assert not names(out)
 
     def test_wrong_shape(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         class Smaller(Darker):
@@ -247,7 +313,7 @@ class TestUnfinished:
             ) -> torch.Tensor:
                 return image[..., 1:]
 
-        with pytest.raises(ValueError, match=r'makes images of shape \(1, 4, 96, 95\)'):
+        with pytest.raises(ValueError, match=r'makes \(1, 4, 96, 95\) instead'):
             remove_clouds(Smaller(), *inputs, tmp_path / 'out.tif', **SMALL)
         assert not names(tmp_path)
 
@@ -257,7 +323,7 @@ class TestExists:
         out, model = tmp_path / 'out.tif', Convolution()
         out.write_text('mine')
         with pytest.raises(FileExistsError, match=r'out\.tif exists: .* --overwrite'):
-            remove_clouds(model, *inputs, out)
+            remove_clouds(model, *inputs, out, **QUICK)
         assert out.read_text() == 'mine'
         assert names(tmp_path) == {'out.tif'}
         assert not model.shapes
@@ -298,7 +364,7 @@ def test_invalid(
     inputs: tuple[Path, Path], tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        remove_clouds(Darker(), *inputs, tmp_path / 'out.tif', **options)
+        remove_clouds(Darker(), *inputs, tmp_path / 'out.tif', **(QUICK | options))
     assert not names(tmp_path)
 
 
@@ -330,7 +396,8 @@ class TestQuicklook:
 @pytest.mark.parametrize('value', [math.nan, math.inf])
 def test_not_finite(inputs: tuple[Path, Path], tmp_path: Path, value: float) -> None:
     with pytest.raises(
-        ValueError, match='NaN or infinite, in a tile at or after row 0'
+        ValueError,
+        match=r'NaN or infinite, in .*cloudy\.tif at or after x = 500001, y = 2000004',
     ):
         remove_clouds(Constant(value), *inputs, tmp_path / 'out.tif', **SMALL)
     assert not names(tmp_path)
@@ -351,14 +418,245 @@ def test_places(inputs: tuple[Path, Path], tmp_path: Path) -> None:
         remove_clouds(
             Darker(), *inputs, tmp_path / 'folder.tif', overwrite=True, **SMALL
         )
-    picture = tmp_path / 'out.png'
-    picture.write_text('mine')
-    with pytest.raises(FileExistsError, match=f'{picture} exists'):
-        remove_clouds(Darker(), *inputs, tmp_path / 'out.tif', **SMALL)
-    assert picture.read_text() == 'mine'
+    # A picture that stands where the scene is read from
+    own = write_scene(tmp_path / 'cloudy.png')
+    with pytest.raises(ValueError, match='would replace what is read'):
+        remove_clouds(Darker(), own, s1, tmp_path / 'cloudy.tif', **SMALL)
+    assert names(tmp_path) == {'folder.tif', 'cloudy.png'}
 
 
 def test_model_stays_as_it_was(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     model = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1}).train()
     remove_clouds(model, *inputs, tmp_path / 'out.tif', **SMALL)
     assert model.training
+
+
+@pytest.fixture(scope='module')
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of three scenes, and one of Sentinel-1 of the first two and last."""
+    folder = tmp_path_factory.mktemp('many')
+    for name in ('scenes', 'radar'):
+        (folder / name).mkdir()
+    for number, name in enumerate('abc'):
+        transform = from_origin(LEFT + 60 * number, TOP, 3, 3)
+        image = make_image(100 + 20 * number, 130)
+        write_scene(folder / 'scenes' / f'{name}.tif', image, transform=transform)
+    write_radar(folder / 'radar' / 's1.tif', 200)
+    return folder / 'scenes', folder / 'radar'
+
+
+class TestManyScenes:
+    def test_restart(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """What is there is left as it is, and what is missing is made."""
+        scenes, radar = many
+        options: Any = {'quicklook': False, **SMALL}
+        copy = CloudRemoval('copy')
+        said = remove_clouds(copy, scenes, radar, tmp_path / 'out', **options)
+        message = f'{tmp_path}/out: 3 scenes, of which Sentinel-1 covers 100 % or more'
+        assert said == message
+        outs = [tmp_path / 'out' / f'{name}.tif' for name in 'abc']
+        assert names(tmp_path / 'out') == {path.name for path in outs}
+        for out in outs:
+            assert (read(out) == read(scenes / out.name)).all()
+
+        outs[1].unlink()
+        stamps = [outs[0].stat(), outs[2].stat()]
+        said = remove_clouds(Darker(), scenes, radar, tmp_path / 'out', **options)
+        assert said == (
+            f'{tmp_path}/out: 1 scenes, of which Sentinel-1 covers 100 % or more; 2 were '
+            'there already'
+        )
+        for path, stamp in zip((outs[0], outs[2]), stamps, strict=True):
+            now = path.stat()
+            assert (now.st_mtime_ns, now.st_ino) == (stamp.st_mtime_ns, stamp.st_ino)
+        image = read(scenes / 'b.tif')
+        assert np.abs(read(outs[1]) - image / 2).max() <= 1
+        # Nothing is left to do, for many scenes or for one
+        model = Failing(RuntimeError('stop'), 1)
+        said = remove_clouds(model, scenes, radar, tmp_path / 'out', **options)
+        assert said == f'{tmp_path}/out: 0 scenes; 3 were there already'
+        one = scenes / 'a.tif'
+        said = remove_clouds(model, one, radar, tmp_path / 'out', **options)
+        assert said == f'{tmp_path}/out: 0 scenes; 1 were there already'
+
+        remove_clouds(
+            Darker(), scenes, radar, tmp_path / 'out', overwrite=True, **options
+        )
+        assert np.abs(read(outs[0]) - read(one) / 2).max() <= 1
+
+    def test_bad_scene(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """Of a place that Sentinel-1 has not seen, between two that it has."""
+        scenes, radar = many
+        elsewhere = from_origin(LEFT + 90_000, TOP, 3, 3)
+        bad = write_scene(tmp_path / 'bad.tif', make_image(90, 90), transform=elsewhere)
+        given = [scenes / 'a.tif', bad, scenes / 'b.tif']
+        out = tmp_path / 'out'
+        options: Any = {'quicklook': False, **SMALL}
+        with pytest.raises(OSError, match='1 could not be used') as caught:
+            remove_clouds(Darker(), given, radar, out, **options)
+        first, *others = str(caught.value).splitlines()
+        assert first == (
+            f'{out}: 2 scenes, of which Sentinel-1 covers 100 % or more; 1 could not be '
+            'used:'
+        )
+        s1 = radar / 's1.tif'
+        message = f'{s1} does not cover {bad} at all: take the Sentinel-1 image of the '
+        assert others == [f'{message}same place.']
+        assert names(out) == {'a.tif', 'b.tif'}
+        with pytest.raises(ValueError, match=f'{s1} does not cover {bad} at all'):
+            remove_clouds(Darker(), bad, s1, tmp_path / 'bad' / 'x.tif', **options)
+        with pytest.raises(ValueError, match=f'{s1} does not cover {bad} at all'):
+            remove_clouds(Darker(), bad, s1, tmp_path / 'bad', **options)
+        assert not (tmp_path / 'bad').exists() or not names(tmp_path / 'bad')
+
+    def test_masks(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """A table of scenes and masks: exact where it is clear and where there is cloud."""
+        scenes, radar = many
+        rows, clouds = ['cloudy,s1,mask'], np.zeros((1, 140, 130), dtype=np.uint8)
+        clouds[:, 40:60, 50:80] = 1
+        for number, name in enumerate('abc'):
+            image = read(scenes / f'{name}.tif')
+            path = tmp_path / f'mask-{name}.tif'
+            transform = from_origin(LEFT + 60 * number, TOP, 3, 3)
+            mask = clouds[:, : image.shape[1]]
+            write_scene(path, mask, transform=transform, nodata=0)
+            rows.append(f'{scenes}/{name}.tif,{radar}/s1.tif,{path.name}')
+        (tmp_path / 'list.csv').write_text('\n'.join(rows))
+        out = tmp_path / 'out'
+        remove_clouds(
+            Darker(),
+            tmp_path / 'list.csv',
+            None,
+            out,
+            tile_size=64,
+            overlap=16,
+            **QUICK,
+        )
+        for name in 'abc':
+            before, after = read(scenes / f'{name}.tif'), read(out / f'{name}.tif')
+            inside = np.zeros(before.shape[1:], dtype=bool)
+            inside[40:60, 50:80] = True
+            near = np.zeros_like(inside)
+            near[20:80, 30:100] = True
+            has_data = (before != 0).any(axis=0)
+            assert after.dtype == before.dtype == np.uint16
+            assert (after[:, ~near] == before[:, ~near]).all()
+            darker = np.rint(np.float32(before / np.float32(10000)) / 2 * 10000)
+            cloudy = inside & has_data
+            assert cloudy.sum() > 100
+            assert np.abs(after - darker.clip(1))[:, cloudy].max() <= 1
+            between = near & ~inside & has_data
+            assert (after <= before)[:, between].all()
+            share = 1 - after[:, between] / before[:, between]
+            assert 0 < share.min(initial=1, where=share > 0) < 0.1
+            assert share.max() > 0.4
+
+
+@pytest.fixture(scope='module')
+def zones(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes made of the patches of areas in two zones, with Sentinel-1 of each."""
+    folder = tmp_path_factory.mktemp('zones')
+    for kind, target in (('planet_cloudy', 'scenes'), ('S1', 'radar')):
+        (folder / target).mkdir()
+        for area in ('spring_1', 'summer_3', 'winter_34'):
+            files = sorted(root.glob(f'*/{kind}_*/{kind}_{area}/*.tif'))
+            assert len(files) > 1
+            merge(files, dst_path=folder / target / f'{area}.tif')
+    save_checkpoint(folder)
+    return folder
+
+
+class TestCommand:
+    """The command line, in processes of its own."""
+
+    def test_two_processes(self, zones: Path, tmp_path: Path) -> None:
+        """Three scenes in two zones, shared by two processes."""
+        out = tmp_path / 'out'
+        command = ['remove-clouds', zones / 'scenes', '--s1', zones / 'radar']
+        command += ['--checkpoint', zones / 'task.ckpt', '--out', out]
+        command += ['--accelerator', 'cpu', '--devices', '2', '--tile-size', '160']
+        status, printed, errors = planetcr(*command)
+        assert status == 0, errors
+        message = f'{out}: 3 scenes, of which Sentinel-1 covers '
+        # By the first process only
+        assert [line[: len(message)] for line in printed.splitlines()] == [message]
+        scenes = sorted((zones / 'scenes').iterdir())
+        suffixes = ('.png', '.tif')
+        assert names(out) == {f'{path.stem}{s}' for path in scenes for s in suffixes}
+        crs = set()
+        for path in scenes:
+            with rasterio.open(path) as before, rasterio.open(out / path.name) as after:
+                for name in ('crs', 'transform', 'shape', 'bounds', 'nodata', 'count'):
+                    assert getattr(after, name) == getattr(before, name), name
+                assert after.dtypes == ('uint16',) * 4
+                actual, image = after.read(), before.read()
+                crs.add(after.crs.to_epsg())
+            expected = in_one_piece(zones, path)
+            has_data = (image != 0).any(axis=0)
+            assert (actual[:, ~has_data] == 0).all()
+            assert np.abs(actual - expected)[:, has_data].max() <= 0.5 + 0.1
+            assert 0.5 < has_data.mean() <= 1
+        assert crs == {32646, 32736}
+
+    def test_fewer_scenes_than_processes(self, zones: Path, tmp_path: Path) -> None:
+        out, scene = tmp_path / 'clear.tif', zones / 'scenes' / 'summer_3.tif'
+        status, printed, errors = planetcr(
+            *('remove-clouds', scene, '--s1', zones / 'radar'),
+            *('--checkpoint', zones / 'task.ckpt', '--out', out),
+            *('--accelerator', 'cpu', '--devices', '2', '--num-workers', '0'),
+        )
+        assert status == 0, errors
+        assert printed == f'{out}: 600 x 300 pixels, Sentinel-1 covers 100 %\n'
+        assert names(tmp_path) == {'clear.tif', 'clear.png'}
+        assert np.abs(read(out) - in_one_piece(zones, scene)).max() <= 0.5 + 0.1
+
+
+def in_one_piece(zones: Path, path: Path) -> NDArray[np.float32]:
+    """Reflectance x 10000 of a scene that the network sees at once."""
+    task = CloudRemoval.load_from_checkpoint(zones / 'task.ckpt', weights_only=True)
+    with Scene(path, [zones / 'radar' / path.name]) as scene:
+        arrays = scene.read(0, 0, scene.height, scene.width)
+    sample = {key: torch.from_numpy(array)[None] for key, array in arrays.items()}
+    with torch.no_grad():
+        result = task.eval()(**PlanetCRNormalize()(sample))[0].numpy()
+    return (10000 * result).clip(1, 65535)
+
+
+def test_public_sample(sample_root: Path, tmp_path: Path) -> None:
+    """A real patch as a scene of one tile, and of several."""
+    task = CloudRemoval.load_from_checkpoint(
+        save_checkpoint(tmp_path), weights_only=True
+    )
+    (cloudy,) = sample_root.glob('test/planet_cloudy_*/*/*.tif')
+    (s1,) = sample_root.glob('test/S1_*/*/*.tif')
+    results = []
+    for size in (300, 160):
+        out = tmp_path / f'{size}.tif'
+        said = remove_clouds(task, cloudy, s1, out, tile_size=size, **QUICK)
+        assert said == f'{out}: 300 x 300 pixels, Sentinel-1 covers 100 %'
+        with rasterio.open(cloudy) as before, rasterio.open(out) as after:
+            assert (after.crs, after.transform) == (before.crs, before.transform)
+            has_data = (before.read() != 0).any(axis=0)
+            results.append(after.read().astype(int))
+    assert has_data.mean() > 0.9
+    assert np.abs(results[0] - results[1]).max() <= 1
+    # As the data set has it
+    sample = PlanetCRNormalize()(PlanetCR(sample_root, 'test')[:])
+    with torch.no_grad():
+        expected = task.eval()(sample['image'][None], sample['image_s1'][None])[0]
+    difference = np.abs(10000 * expected.numpy().clip(0) - results[0])[:, has_data]
+    assert np.median(difference) < 2
+
+
+class TestDamaged:
+    @pytest.mark.parametrize('num_workers', [0, 1])
+    def test_cut_short(
+        self, inputs: tuple[Path, Path], tmp_path: Path, num_workers: int
+    ) -> None:
+        whole = write_scene(tmp_path / 'cloudy.tif', compress='deflate', tiled=True)
+        content = whole.read_bytes()
+        whole.write_bytes(content[: len(content) // 2])
+        options: Any = SMALL | {'num_workers': num_workers}
+        with pytest.raises(OSError, match=f'{whole}'):
+            remove_clouds(Darker(), whole, inputs[1], tmp_path / 'x.tif', **options)
+        assert names(tmp_path) == {'cloudy.tif'}

@@ -1,7 +1,6 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,15 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.transform import Affine
+from rasterio.transform import Affine, from_origin
 from rasterio.warp import reproject
-from rasters import make_array
+from rasters import make_array, write
 from small_scene import (
+    CRS,
+    LEFT,
     RADAR_CRS,
+    SHAPE,
+    TOP,
     expected_radar,
     make_image,
     make_mask,
@@ -23,10 +26,9 @@ from small_scene import (
     write_scene,
 )
 
-from torchgeo_planetcr.inference import Scene, Tile, plan_tiles
+from torchgeo_planetcr.inference import Scene
 
-SHAPE = 210, 260
-WHOLE = Tile(0, 0, *SHAPE)
+WHOLE = 0, 0, *SHAPE
 
 
 @pytest.fixture
@@ -41,14 +43,13 @@ def s1(tmp_path: Path) -> Path:
 
 class TestRead:
     def test_whole(self, cloudy: Path, s1: Path) -> None:
-        with Scene(cloudy, s1) as scene:
+        with Scene(cloudy, [s1]) as scene:
             assert (scene.height, scene.width) == SHAPE
-            assert (scene.nodata, scene.coverage) == (0, 1)
-            assert scene.crs == 'EPSG:32646'
-            arrays = scene.read(WHOLE)
+            assert scene.survey() == 1
+            arrays = scene.read(*WHOLE)
+        assert set(arrays) == {'image', 'image_s1'}
         assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
         assert (arrays['image'] == make_image()).all()
-        assert (arrays['has_data'] == make_mask(*SHAPE)).all()
         assert np.abs(arrays['image_s1'] - expected_radar(*SHAPE)).max() < 0.01
 
     def test_as_reproject(self, cloudy: Path, tmp_path: Path) -> None:
@@ -59,39 +60,45 @@ class TestRead:
             dataset.write(noise.astype(np.float32))
             transform, crs = dataset.transform, dataset.crs
         expected = np.zeros((2, *SHAPE), dtype=np.float32)
-        with Scene(cloudy, s1) as scene:
+        with Scene(cloudy, [s1]) as scene:
             reproject(
                 noise.astype(np.float32),
                 expected,
                 src_transform=transform,
                 src_crs=crs,
-                dst_transform=scene.transform,
-                dst_crs=scene.crs,
+                dst_transform=from_origin(LEFT, TOP, 3, 3),
+                dst_crs=CRS,
                 resampling=Resampling.bilinear,
                 tolerance=0,
             )
-            actual = scene.read(WHOLE)['image_s1']
+            actual = scene.read(*WHOLE)['image_s1']
         # GDAL may be off by an eighth of a pixel
         assert np.abs(actual - expected).max() < 0.125 * 2 * 12
         assert np.sqrt(np.mean((actual - expected) ** 2)) < 0.1
 
     def test_windows(self, cloudy: Path, s1: Path) -> None:
         """A window is a part of the whole."""
-        with Scene(cloudy, s1) as scene:
-            whole = scene.read(WHOLE)
-            for tile in chain(*plan_tiles(*SHAPE, 100, 30)):
-                rows = slice(tile.row, tile.row + tile.height)
-                columns = slice(tile.col, tile.col + tile.width)
-                for key, array in scene.read(tile).items():
+        with Scene(cloudy, [s1]) as scene:
+            whole = scene.read(*WHOLE)
+            for row, col, height, width in (
+                (0, 0, 100, 100),
+                (110, 160, 100, 100),
+                (30, 70, 1, 190),
+                (209, 259, 1, 1),
+            ):
+                rows, columns = slice(row, row + height), slice(col, col + width)
+                for key, array in scene.read(row, col, height, width).items():
                     part = whole[key][..., rows, columns]
+                    assert array.shape == part.shape
                     assert np.abs(array - part).max() < 1e-4, key
 
     def test_same_grid(self, cloudy: Path, tmp_path: Path) -> None:
         """Nothing is interpolated where nothing has to be."""
         values = -make_array(2, *SHAPE).astype(np.float32) / 1500
+        values[1] -= 5
         s1 = write_scene(tmp_path / 's1.tif', values, nodata=None)
-        with Scene(cloudy, s1) as scene:
-            assert (scene.read(WHOLE)['image_s1'] == values).all()
+        with Scene(cloudy, [s1]) as scene:
+            assert (scene.read(*WHOLE)['image_s1'] == values).all()
 
 
 class TestCoverage:
@@ -103,9 +110,9 @@ class TestCoverage:
         holes[70:85, 80:100] = True
         s1 = write_radar(tmp_path / 's1.tif', 200, holes=holes, **options)
         mask = make_mask(*SHAPE)
-        with Scene(cloudy, s1, min_coverage=0.5) as scene:
-            actual = scene.read(WHOLE)['image_s1']
-            coverage = scene.coverage
+        with Scene(cloudy, [s1], min_coverage=0.5) as scene:
+            actual = scene.read(*WHOLE)['image_s1']
+            coverage = scene.survey()
         covered = np.abs(actual - expected_radar(*SHAPE)).max(axis=0) < 0.3
         expected = expected_radar(*SHAPE)
         filled = (actual == actual[:, ~covered][:, :1, None]).all(axis=0)
@@ -120,8 +127,8 @@ class TestCoverage:
     def test_partly(self, cloudy: Path, tmp_path: Path, nodata: float | None) -> None:
         s1 = write_radar(tmp_path / 's1.tif', 100, nodata=nodata)
         # The first 500 m are beside the scene
-        with Scene(cloudy, s1, min_coverage=0.3) as scene:
-            arrays, coverage = scene.read(WHOLE), scene.coverage
+        with Scene(cloudy, [s1], min_coverage=0.3) as scene:
+            arrays, coverage = scene.read(*WHOLE), scene.survey()
         actual, mask = arrays['image_s1'], make_mask(*SHAPE)
         error = np.abs(actual - expected_radar(*SHAPE)).max(axis=0)
         assert error[:150, :150].max() < 0.02
@@ -134,32 +141,36 @@ class TestCoverage:
 
         message = rf's1\.tif covers {100 * coverage:.0f} % of .*cloudy\.tif, and at '
         message += r'least 90 % are asked for: .* min_coverage\.'
-        with pytest.raises(ValueError, match=message):
-            Scene(cloudy, s1)
+        with Scene(cloudy, [s1]) as scene, pytest.raises(ValueError, match=message):
+            scene.survey()
 
     def test_share_of_data(self, tmp_path: Path) -> None:
         """What counts is where the scene has data."""
         image = make_image()
         image[:, :, 130:] = 0
         cloudy = write_scene(tmp_path / 'cloudy.tif', image)
-        with Scene(cloudy, write_radar(tmp_path / 's1.tif', 120)) as scene:
-            assert scene.coverage == 1
-            assert np.isfinite(scene.read(WHOLE)['image_s1']).all()
+        with Scene(cloudy, [write_radar(tmp_path / 's1.tif', 120)]) as scene:
+            assert scene.survey() == 1
+            assert np.isfinite(scene.read(*WHOLE)['image_s1']).all()
 
     def test_elsewhere(self, cloudy: Path, tmp_path: Path) -> None:
         s1 = write_radar(tmp_path / 's1.tif', 40)
         for least in (0.9, 0):
-            with pytest.raises(ValueError, match=r'does not cover .* at all: take the'):
-                Scene(cloudy, s1, min_coverage=least)
+            message = r's1\.tif does not cover .*cloudy\.tif at all: take the'
+            with (
+                Scene(cloudy, [s1], min_coverage=least) as scene,
+                pytest.raises(ValueError, match=message),
+            ):
+                scene.read(*WHOLE)
 
     def test_large_scene(self, tmp_path: Path) -> None:
         """The share and the mean of a large scene come from a part of its pixels."""
         image = make_image(1100, 1200)
         cloudy = write_scene(tmp_path / 'cloudy.tif', image)
         s1 = write_radar(tmp_path / 's1.tif', 300)
-        with Scene(cloudy, s1, min_coverage=0.3) as scene:
-            actual = scene.read(Tile(0, 0, 1100, 1200))['image_s1']
-            coverage = scene.coverage
+        with Scene(cloudy, [s1], min_coverage=0.3) as scene:
+            actual = scene.read(0, 0, 1100, 1200)['image_s1']
+            coverage = scene.survey()
         filled = (actual == actual[:, -1:, -1:]).all(axis=0)
         mask = make_mask(1100, 1200)
         assert 0.3 < coverage < 0.95
@@ -167,34 +178,193 @@ class TestCoverage:
         mean = expected_radar(1100, 1200)[:, mask & ~filled].mean(axis=1)
         assert actual[:, -1, -1] == pytest.approx(mean, abs=0.1)
 
+    @pytest.mark.parametrize('least', [-0.1, 1.1])
+    def test_no_share(self, cloudy: Path, s1: Path, least: float) -> None:
+        with pytest.raises(ValueError, match=f'min_coverage={least} is not a share'):
+            Scene(cloudy, [s1], min_coverage=least)
+
+
+class TestSeveralImages:
+    def test_first_on_top(self, cloudy: Path, s1: Path, tmp_path: Path) -> None:
+        """The second one shows in the holes of the first, and nowhere else."""
+        holes = np.zeros((200, 200), dtype=bool)
+        holes[70:85, 80:100] = True
+        first = write_radar(tmp_path / 'first.tif', 200, holes=holes)
+        second = tmp_path / 'second.tif'
+        with rasterio.open(s1) as dataset:
+            write(
+                second, dataset.read() - 5, crs=RADAR_CRS, transform=dataset.transform
+            )
+        alone: Any = {'min_coverage': 0.5}
+        with Scene(cloudy, [first], **alone) as scene:
+            coverage = scene.survey()
+            top = scene.read(*WHOLE)['image_s1']
+        with Scene(cloudy, [second]) as scene:
+            below = scene.read(*WHOLE)['image_s1']
+        assert np.abs(below + 5 - expected_radar(*SHAPE)).max() < 0.01
+        with Scene(cloudy, [first, second]) as scene:
+            both, share = scene.read(*WHOLE)['image_s1'], scene.survey()
+            part = scene.read(60, 110, 70, 80)['image_s1']
+        far = np.abs(top - expected_radar(*SHAPE)).max(axis=0) > 0.3
+        covered = (top != top[:, far][:, :1, None]).any(axis=0)
+        assert coverage < 0.95 < share == 1
+        assert 3000 < (~covered).sum() < 4200
+        assert (both[:, covered] == top[:, covered]).all()
+        assert (both[:, ~covered] == below[:, ~covered]).all()
+        assert np.abs(part - both[:, 60:130, 110:190]).max() < 1e-4
+        with Scene(cloudy, [second, first]) as scene:
+            assert (scene.read(*WHOLE)['image_s1'] == below).all()
+
+    def test_side_by_side(self, cloudy: Path, tmp_path: Path) -> None:
+        """Neither covers enough, both do."""
+        grid: dict[str, Any] = {'nodata': None}
+        values = np.full((2, 210, 260), -12, dtype=np.float32)
+        values[1] = -20
+        left, right = values[..., :140].copy(), values[..., 140:] - 1
+        # Which declares nothing, and pads with 0
+        left[..., 130:] = 0
+        first = write_scene(tmp_path / 'left.tif', left, **grid)
+        transform = from_origin(LEFT + 3 * 140, TOP, 3, 3)
+        second = write_scene(tmp_path / 'right.tif', right, transform=transform, **grid)
+        message = r'left\.tif covers \d\d % of .* add the image beside it'
+        with Scene(cloudy, [first]) as scene, pytest.raises(ValueError, match=message):
+            scene.survey()
+        with Scene(cloudy, [first, second]) as scene:
+            coverage, actual = scene.survey(), scene.read(*WHOLE)['image_s1']
+        mask = make_mask(*SHAPE)
+        missing = np.zeros(SHAPE, dtype=bool)
+        missing[:, 130:140] = True
+        assert coverage == 1 - (missing & mask).sum() / mask.sum() < 1
+        assert (actual[:, :, :130] == values[:, :, :130]).all()
+        assert (actual[:, :, 140:] == right).all()
+        covered = mask & ~missing
+        mean = np.where(np.arange(260) < 140, -12, -13)[None] * np.ones(SHAPE)
+        expected = mean[covered].mean() - np.array([0, 8])
+        assert actual[:, missing] == pytest.approx(
+            np.repeat(expected[:, None], missing.sum(), axis=1), abs=1e-4
+        )
+
+    def test_error_names_all(self, cloudy: Path, tmp_path: Path) -> None:
+        paths = [write_radar(tmp_path / f'{name}.tif', 40) for name in ('a', 'b')]
+        message = r'a\.tif, .*b\.tif does not cover'
+        with Scene(cloudy, paths) as scene, pytest.raises(ValueError, match=message):
+            scene.survey()
+
+
+class TestPolarizations:
+    @pytest.mark.parametrize('named', [('VH', 'VV'), ('Gamma0_VH_db', 'Gamma0_VV_db')])
+    def test_by_name(
+        self, cloudy: Path, s1: Path, tmp_path: Path, named: tuple[str, str]
+    ) -> None:
+        swapped = self.swap(s1, tmp_path / 'swapped.tif', named)
+        with Scene(cloudy, [s1]) as scene:
+            expected = scene.read(*WHOLE)['image_s1']
+        with Scene(cloudy, [swapped]) as scene:
+            assert (scene.read(*WHOLE)['image_s1'] == expected).all()
+
+    def test_more_bands(self, cloudy: Path, s1: Path, tmp_path: Path) -> None:
+        """An angle of incidence, which is neither."""
+        path = tmp_path / 'three.tif'
+        with rasterio.open(s1) as dataset:
+            array = np.insert(dataset.read(), 0, 38, axis=0)
+            options = {'crs': RADAR_CRS, 'transform': dataset.transform}
+        write(path, array, **options)
+        with rasterio.open(path, 'r+') as dataset:
+            dataset.descriptions = ('angle', 'VV', 'VH')
+        with Scene(cloudy, [path]) as scene:
+            actual = scene.read(*WHOLE)['image_s1']
+        assert np.abs(actual - expected_radar(*SHAPE)).max() < 0.01
+
+    @pytest.mark.parametrize('named', [None, ('b1', 'b2'), ('VV', None)])
+    def test_swapped(self, cloudy: Path, s1: Path, tmp_path: Path, named: Any) -> None:
+        swapped = self.swap(s1, tmp_path / 'swapped.tif', named)
+        message = r'swapped\.tif has a mean of -18 dB in VV, below .* put VV first'
+        with (
+            Scene(cloudy, [swapped]) as scene,
+            pytest.raises(ValueError, match=message),
+        ):
+            scene.survey()
+
+    def swap(self, s1: Path, path: Path, named: Any) -> Path:
+        """Write VH before VV."""
+        with rasterio.open(s1) as dataset:
+            array, transform = dataset.read()[::-1], dataset.transform
+        write(path, array, crs=RADAR_CRS, transform=transform)
+        if named:
+            with rasterio.open(path, 'r+') as dataset:
+                dataset.descriptions = named
+        return path
+
+
+class TestHasData:
+    def test_windows(self, cloudy: Path, s1: Path) -> None:
+        mask = make_mask(*SHAPE)
+        seen = set()
+        with Scene(cloudy, [s1]) as scene:
+            for row in range(0, 210, 7):
+                for col in range(0, 260, 13):
+                    expected = mask[row : row + 7, col : col + 13].any()
+                    assert scene.has_data(row, col, 7, 13) == expected
+                    seen.add(bool(expected))
+        assert seen == {True, False}
+
+    def test_single_pixel(self, tmp_path: Path) -> None:
+        """One that the overview of a large scene has not seen."""
+        image = np.zeros((4, 1600, 1700), dtype=np.uint16)
+        image[:, :200, :200] = 3000
+        # An overview takes one of three pixels in each direction
+        lonely = [(1000 + i, 1000 + j) for i in range(3) for j in range(3)]
+        found = []
+        for row, col in lonely:
+            image[:, 1000:1003, 1000:1003] = 0
+            image[2, row, col] = 1
+            cloudy = write_scene(tmp_path / 'cloudy.tif', image, compress='deflate')
+            with Scene(cloudy, [write_radar(tmp_path / 's1.tif', 200)]) as scene:
+                assert scene.has_data(990, 990, 32, 32)
+                assert not scene.has_data(1003, 990, 32, 32)
+                assert scene._surveyed is not None
+                found.append(scene._surveyed[1][300:360, 300:360].any())
+        assert sum(found) == 1
+
+    def test_other_nodata(self, s1: Path, tmp_path: Path) -> None:
+        image = make_image(60, 80, nodata=7)
+        cloudy = write_scene(tmp_path / 'cloudy.tif', image, nodata=7)
+        mask = make_mask(60, 80)
+        with Scene(cloudy, [s1]) as scene:
+            for row in range(60):
+                assert scene.has_data(row, 5, 1, 8) == mask[row, 5:13].any()
+
 
 class TestRadarError:
     def test_linear(self, cloudy: Path, tmp_path: Path) -> None:
         s1 = write_radar(tmp_path / 's1.tif', 200, linear=True)
-        with pytest.raises(ValueError, match=r'no backscatter in dB: .* 10 log10'):
-            Scene(cloudy, s1)
+        message = (
+            r's1\.tif has means of 0\.0\d+ and .* no backscatter in dB: .* 10 log10'
+        )
+        with Scene(cloudy, [s1]) as scene, pytest.raises(ValueError, match=message):
+            scene.survey()
 
     def test_one_band(self, cloudy: Path, tmp_path: Path) -> None:
         s1 = write_scene(tmp_path / 's1.tif', make_array(1, *SHAPE))
         with pytest.raises(
             ValueError, match=r's1\.tif has 1 band instead of VV and VH'
         ):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     def test_no_crs(self, cloudy: Path, tmp_path: Path) -> None:
         s1 = write_radar(tmp_path / 's1.tif', crs=None)
         with pytest.raises(ValueError, match=r's1\.tif has no CRS'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     def test_missing(self, cloudy: Path, tmp_path: Path) -> None:
         with pytest.raises(OSError, match=r's1\.tif is not a readable raster'):
-            Scene(cloudy, tmp_path / 's1.tif')
+            Scene(cloudy, [tmp_path / 's1.tif'])
 
 
 class TestBands:
     def read(self, cloudy: Path, s1: Path, **options: Any) -> NDArray[np.float32]:
-        with Scene(cloudy, s1, **options) as scene:
-            return scene.read(WHOLE)['image']
+        with Scene(cloudy, [s1], **options) as scene:
+            return scene.read(*WHOLE)['image']
 
     def test_eight(self, s1: Path, tmp_path: Path) -> None:
         image = make_image(count=8)
@@ -223,7 +393,7 @@ class TestBands:
     def test_unknown(self, s1: Path, tmp_path: Path, count: int) -> None:
         cloudy = write_scene(tmp_path / 'cloudy.tif', make_image(count=count))
         with pytest.raises(ValueError, match=f'cloudy.tif has {count} bands: name'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     def test_given(self, s1: Path, tmp_path: Path) -> None:
         image = make_image(count=5)
@@ -236,7 +406,7 @@ class TestBands:
         with pytest.raises(
             ValueError, match='must be the positions of B, G, R and NIR'
         ):
-            Scene(cloudy, s1, bands)
+            Scene(cloudy, [s1], bands)
 
 
 class TestSceneError:
@@ -244,30 +414,33 @@ class TestSceneError:
     def test_dtype(self, s1: Path, tmp_path: Path, dtype: str) -> None:
         cloudy = write_scene(tmp_path / 'cloudy.tif', make_array(4, 60, 80, dtype))
         with pytest.raises(ValueError, match=f'is {dtype} instead of uint16'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     def test_no_crs(self, s1: Path, tmp_path: Path) -> None:
         cloudy = write_scene(tmp_path / 'cloudy.tif', crs=None)
         with pytest.raises(ValueError, match=r'cloudy\.tif has no CRS'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     @pytest.mark.filterwarnings('ignore:The given matrix is equal to Affine.identity')
     def test_no_transform(self, s1: Path, tmp_path: Path) -> None:
         cloudy = write_scene(tmp_path / 'cloudy.tif', transform=Affine.identity())
         with pytest.raises(ValueError, match='no CRS or no transform'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
     def test_no_data(self, s1: Path, tmp_path: Path) -> None:
         image = np.zeros((4, *SHAPE), dtype=np.uint16)
         cloudy = write_scene(tmp_path / 'cloudy.tif', image)
-        with pytest.raises(ValueError, match=r'cloudy\.tif has no pixel with data'):
-            Scene(cloudy, s1)
+        with (
+            Scene(cloudy, [s1]) as scene,
+            pytest.raises(ValueError, match=r'cloudy\.tif has no pixel with data'),
+        ):
+            scene.has_data(*WHOLE)
 
     def test_no_raster(self, s1: Path, tmp_path: Path) -> None:
         cloudy = tmp_path / 'cloudy.tif'
         cloudy.write_text('no raster')
         with pytest.raises(OSError, match=r'cloudy\.tif is not a readable raster'):
-            Scene(cloudy, s1)
+            Scene(cloudy, [s1])
 
 
 def test_radar_in_other_zone(s1: Path) -> None:

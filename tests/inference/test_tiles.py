@@ -1,99 +1,339 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-from collections.abc import Callable
-from itertools import pairwise
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from rasterio.transform import from_origin
+from rasters import write
+from small_scene import LEFT, TOP
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from torchgeo_planetcr.inference import Blender, plan_tiles
+from torchgeo_planetcr.datasets.native import NativeRasterDataset, NativeSlice
+from torchgeo_planetcr.inference import Blender, TileBatchSampler, TileSampler
 
 Array = NDArray[np.float32]
 
 
+def make_dataset(
+    folder: Path, shapes: Sequence[tuple[int, int]]
+) -> NativeRasterDataset:
+    """Scenes of some heights and widths, in this order, in two zones."""
+    for number, shape in enumerate(shapes):
+        array = np.zeros((1, *shape), dtype=np.uint8)
+        options = {'crs': f'EPSG:3264{6 + number % 2}', 'compress': 'deflate'}
+        transform = from_origin(LEFT, TOP, 3, 3)
+        write(folder / f'{number}.tif', array, transform=transform, **options)
+    return NativeRasterDataset(folder)
+
+
+def place(tile: NativeSlice) -> tuple[int, int, int, int]:
+    """First row and column, height and width of a tile."""
+    edges = np.array([TOP - tile.y.stop, tile.x.start - LEFT, TOP, tile.x.stop - LEFT])
+    edges[2] -= tile.y.start
+    row, col, stop_row, stop_col = (edges / 3).round().astype(int).tolist()
+    return row, col, stop_row - row, stop_col - col
+
+
+def number(tile: NativeSlice) -> int:
+    """Number of the scene of a tile."""
+    return int(Path(str(tile.filepath)).stem)
+
+
 def blend(
-    image: Array, model: Callable[[Array], Array], size: int, overlap: int
+    folder: Path,
+    image: Array,
+    model: Callable[[Array], Array],
+    size: int,
+    overlap: int,
+    keep: Callable[[NativeSlice], bool] | None = None,
 ) -> Array:
-    blender = Blender(*image.shape[1:], len(image), size, overlap)
-    lines = []
-    for number, row in enumerate(blender.tiles):
-        for top, left, height, width in row:
-            tile = image[:, top : top + height, left : left + width]
-            blender.add((row[0]._replace(col=left)), model(tile))
-        first, done = blender.finish(number)
-        assert first == sum(part.shape[1] for part in lines)
-        lines.append(done)
-    return np.concatenate(lines, axis=1)
+    """What tiles give, and NaN where there is none."""
+    dataset = make_dataset(folder, [(image.shape[1], image.shape[2])])
+    sampler = TileSampler(dataset, size=size, overlap=overlap, keep=keep)
+    blender = Blender(*image.shape[1:], overlap)
+    result = np.full(image.shape, np.nan, dtype=np.float32)
+    times = np.zeros(image.shape[1:], dtype=int)
+
+    def take(stop: int) -> None:
+        for row, col, values in blender.take(stop):
+            _, height, width = values.shape
+            result[:, row : row + height, col : col + width] = values
+            times[row : row + height, col : col + width] += 1
+
+    for row, col, height, width in map(place, sampler):
+        take(row)
+        blender.add(row, col, model(image[:, row : row + height, col : col + width]))
+    take(image.shape[1])
+    assert times.max() == 1
+    return result
 
 
-@pytest.mark.parametrize(
-    ('height', 'width', 'size', 'overlap'),
-    [(1, 1, 8, 2), (8, 8, 8, 2), (9, 30, 8, 2), (100, 75, 32, 8), (64, 64, 16, 0)],
-)
-def test_plan(height: int, width: int, size: int, overlap: int) -> None:
-    count = np.zeros((height, width), dtype=int)
-    rows = plan_tiles(height, width, size, overlap)
-    for row in rows:
-        for tile in row:
-            assert tile.row == row[0].row
-            assert (tile.height, tile.width) == (min(size, height), min(size, width))
-            assert tile.row + tile.height <= height
-            assert tile.col + tile.width <= width
-            count[tile.row :, tile.col :][: tile.height, : tile.width] += 1
-    assert count.min() == 1
-    for axis in ([row[0].row for row in rows], [tile.col for tile in rows[0]]):
-        assert all(0 < b - a <= size - overlap for a, b in pairwise(axis))
+class TestTileSampler:
+    @pytest.mark.parametrize(
+        ('height', 'width', 'size', 'overlap'),
+        [(1, 1, 8, 2), (8, 8, 8, 2), (9, 30, 8, 2), (100, 75, 32, 8), (64, 64, 16, 0)],
+    )
+    def test_cover(
+        self, tmp_path: Path, height: int, width: int, size: int, overlap: int
+    ) -> None:
+        count = np.zeros((height, width), dtype=int)
+        sampler = TileSampler(
+            make_dataset(tmp_path, [(height, width)]), size=size, overlap=overlap
+        )
+        tiles = list(map(place, sampler))
+        assert len(tiles) == len(sampler) == len(set(tiles))
+        assert {tile[2:] for tile in tiles} == {(min(size, height), min(size, width))}
+        for row, col, rows, cols in tiles:
+            assert 0 <= row <= height - rows
+            assert 0 <= col <= width - cols
+            count[row : row + rows, col : col + cols] += 1
+        assert count.min() == 1
+        # From top to bottom, from left to right, with no less overlap than is asked for
+        assert tiles == sorted(tiles)
+        for axis in (0, 1):
+            starts = sorted({tile[axis] for tile in tiles})
+            assert all(0 < b - a <= size - overlap for a, b in pairwise(starts))
+
+    def test_scenes(self, tmp_path: Path) -> None:
+        """One after the other, those smaller than a tile included."""
+        shapes = [(40, 90), (20, 50), (9, 7), (33, 32)]
+        sampler = TileSampler(make_dataset(tmp_path, shapes), size=32, overlap=4)
+        tiles = list(sampler)
+        assert [key for key, _ in groupby(tiles, number)] == [0, 1, 2, 3]
+        counts = [len(list(group)) for _, group in groupby(tiles, number)]
+        assert counts == [2 * 4, 1 * 2, 1, 2 * 1]
+        assert len(sampler) == sum(counts)
+        assert [place(tile)[2:] for tile in tiles[8:11]] == [(20, 32), (20, 32), (9, 7)]
+        assert {str(tile.crs) for tile in tiles[8:10]} == {'EPSG:32647'}
+
+    @pytest.mark.parametrize('batch_size', [1, 3, 100])
+    def test_batches(self, tmp_path: Path, batch_size: int) -> None:
+        shapes = [(40, 90), (20, 50), (9, 7)]
+        sampler = TileSampler(make_dataset(tmp_path, shapes), size=32, overlap=4)
+        batches = TileBatchSampler(sampler, batch_size)
+        found = list(batches)
+        assert [tile for batch in found for tile in batch] == list(sampler)
+        for batch in found:
+            assert len({(tile.filepath, place(tile)[2:]) for tile in batch}) == 1
+        sizes = [
+            [len(batch) for batch in group]
+            for _, group in groupby(found, key=lambda batch: number(batch[0]))
+        ]
+        assert (
+            sizes
+            == {
+                1: [[1] * 8, [1] * 2, [1]],
+                3: [[3, 3, 2], [2], [1]],
+                100: [[8], [2], [1]],
+            }[batch_size]
+        )
+        assert len(batches) == sampler.num_batches(batch_size) == len(found)
+
+    def test_keep(self, tmp_path: Path) -> None:
+        """Tiles and whole scenes that are not wanted."""
+        dataset = make_dataset(tmp_path, [(40, 90), (20, 50), (9, 7)])
+        every = list(TileSampler(dataset, size=32, overlap=4))
+        wanted = [tile for tile in every if number(tile) != 1 and place(tile)[1] < 50]
+        assert 3 < len(wanted) < 9
+        sampler = TileSampler(
+            dataset, size=32, overlap=4, keep=lambda tile: tile in wanted
+        )
+        assert sampler.skipped == 0
+        batches = list(TileBatchSampler(sampler, 2))
+        assert [tile for batch in batches for tile in batch] == wanted
+        assert sampler.skipped == len(every) - len(wanted)
+        # It is not known before what will be left out
+        assert len(sampler) == len(every)
+
+    @pytest.mark.parametrize('processes', [1, 2, 3, 7])
+    def test_processes(self, tmp_path: Path, processes: int) -> None:
+        """Each scene in one process, and about as many tiles in each."""
+        shapes = [(40, 32), (32, 90), (9, 7), (90, 90), (32, 70)]
+        sampler = TileSampler(make_dataset(tmp_path, shapes), size=32, overlap=4)
+        expected, shares = list(sampler), []
+        for rank in range(processes):
+            with process(rank, processes):
+                shares.append(list(sampler))
+                assert len(sampler) == len(shares[-1])
+                batches = list(TileBatchSampler(sampler, 4))
+                assert len(batches) == sampler.num_batches(4)
+                assert [tile for batch in batches for tile in batch] == shares[-1]
+        scenes = [{number(tile) for tile in share} for share in shares]
+        assert sorted(scene for share in scenes for scene in share) == [0, 1, 2, 3, 4]
+        found = [place(tile) for share in shares for tile in share]
+        assert sorted(found) == sorted(map(place, expected))
+        # 2, 4, 1, 16 and 3 tiles
+        assert [len(share) for share in shares] == {
+            1: [26],
+            2: [16 + 3 + 1, 4 + 2],
+            3: [16 + 2, 4 + 1, 3],
+            7: [16, 4, 3, 2, 1, 0, 0],
+        }[processes]
+        assert list(sampler) == expected
+
+    @pytest.mark.parametrize(('size', 'overlap'), [(8, 4), (8, -1), (0, 0), (8, 9)])
+    def test_overlap(self, tmp_path: Path, size: int, overlap: int) -> None:
+        dataset = make_dataset(tmp_path, [(20, 20)])
+        with pytest.raises(
+            ValueError, match=f'overlap={overlap} must be less than half'
+        ):
+            TileSampler(dataset, size=size, overlap=overlap)
+
+    @pytest.mark.parametrize('batch_size', [0, -1])
+    def test_batch_size(self, tmp_path: Path, batch_size: int) -> None:
+        sampler = TileSampler(make_dataset(tmp_path, [(20, 20)]))
+        with pytest.raises(
+            ValueError, match=f'batch_size={batch_size} must be positive'
+        ):
+            TileBatchSampler(sampler, batch_size)
 
 
-@pytest.mark.parametrize(
-    ('size', 'overlap'), [(32, 16), (48, 16), (64, 24), (100, 40), (512, 64)]
-)
-@pytest.mark.parametrize('shape', [(130, 97), (64, 200), (20, 20)])
-def test_convolution_in_one_piece(
-    shape: tuple[int, int], size: int, overlap: int
-) -> None:
-    """Tiles lack what lies beyond their edge, but that has no weight."""
-    if overlap * 2 >= size:
-        overlap = size // 2 - 1
-    generator = torch.Generator().manual_seed(0)
-    # It sees three pixels in each direction, no more than is thrown away
-    weight = torch.randn(2, 2, 7, 7, generator=generator)
-
-    def model(image: Array) -> Array:
-        return F.conv2d(torch.from_numpy(image)[None], weight, padding=3)[0].numpy()
-
-    image = torch.rand(2, *shape, generator=generator).numpy()
-    expected = model(image)
-    actual = blend(image, model, size, overlap)
-    assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
+@contextlib.contextmanager
+def process(rank: int, processes: int) -> Iterator[None]:
+    """Be one of several processes, as far as one can without the others."""
+    distributed.init_process_group(
+        'fake', rank=rank, world_size=processes, store=FakeStore()
+    )
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
-def test_no_seam() -> None:
-    """Where tiles disagree, one fades into the other."""
-    image = np.zeros((1, 40, 192), dtype=np.float32)
-    levels = iter(np.linspace(0, 1, 100))
-    actual = blend(image, lambda tile: tile + np.float32(next(levels)), 72, 32)
-    steps = np.abs(np.diff(actual, axis=2))
-    # Levels are a hundredth apart, and the fading takes 16 pixels
-    assert 0 < steps.max() < 0.01 * np.pi / 2 / 16 * 1.01
+class TestBlender:
+    @pytest.mark.parametrize(
+        ('size', 'overlap'), [(32, 15), (48, 16), (64, 24), (100, 40), (512, 64)]
+    )
+    @pytest.mark.parametrize('shape', [(130, 97), (64, 200), (20, 20)])
+    def test_convolution_in_one_piece(
+        self, tmp_path: Path, shape: tuple[int, int], size: int, overlap: int
+    ) -> None:
+        """Tiles lack what lies beyond their edge, but that has no weight."""
+        generator = torch.Generator().manual_seed(0)
+        # It sees three pixels in each direction, no more than is thrown away
+        weight = torch.randn(2, 2, 7, 7, generator=generator)
 
+        def model(image: Array) -> Array:
+            return F.conv2d(torch.from_numpy(image)[None], weight, padding=3)[0].numpy()
 
-def test_missing_tile() -> None:
-    blender = Blender(20, 40, 1, 20, 4)
-    first, *_ = blender.tiles[0]
-    blender.add(first, np.ones((1, 20, 20), dtype=np.float32))
-    row, lines = blender.finish(0)
-    assert row == 0
-    assert lines.shape == (1, 20, 40)
-    assert (lines[..., :19] == 1).all()
-    assert np.isnan(lines[..., 20:]).all()
+        image = torch.rand(2, *shape, generator=generator).numpy()
+        expected = model(image)
+        actual = blend(tmp_path, image, model, size, overlap)
+        assert actual.shape == expected.shape
+        assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
 
+    def test_edge_effects_show(self, tmp_path: Path) -> None:
+        """Without overlap, seams are where they were."""
+        image = np.ones((1, 40, 64), dtype=np.float32)
 
-@pytest.mark.parametrize(('size', 'overlap'), [(8, 4), (8, -1), (0, 0)])
-def test_invalid(size: int, overlap: int) -> None:
-    with pytest.raises(ValueError, match=f'overlap={overlap} must be less than half'):
-        plan_tiles(20, 20, size, overlap)
+        def model(tile: Array) -> Array:
+            return F.avg_pool2d(torch.from_numpy(tile), 3, 1, 1).numpy()
+
+        whole = model(image)
+        assert np.abs(blend(tmp_path, image, model, 32, 0) - whole).max() > 0.2
+        assert np.abs(blend(tmp_path, image, model, 32, 8) - whole).max() < 1e-6
+
+    def test_no_seam(self, tmp_path: Path) -> None:
+        """Where tiles disagree, one fades into the other."""
+        image = np.zeros((1, 40, 192), dtype=np.float32)
+        levels = iter(np.linspace(0, 1, 100))
+        actual = blend(
+            tmp_path, image, lambda tile: tile + np.float32(next(levels)), 72, 32
+        )
+        steps = np.abs(np.diff(actual, axis=2))
+        # Levels are a hundredth apart, and the fading takes 16 pixels
+        assert 0 < steps.max() < 0.01 * np.pi / 2 / 16 * 1.01
+
+    def test_missing_tile(self, tmp_path: Path) -> None:
+        image = np.ones((1, 20, 40), dtype=np.float32)
+        actual = blend(
+            tmp_path,
+            image,
+            lambda tile: tile,
+            20,
+            4,
+            keep=lambda tile: place(tile)[1] < 16,
+        )
+        assert (actual[..., :19] == 1).all()
+        assert np.isnan(actual[..., 20:]).all()
+
+    def test_missing_lines(self, tmp_path: Path) -> None:
+        """Lines without any tile are left out, in the middle and at the end."""
+        image = np.random.default_rng(0).random((2, 300, 20), dtype=np.float32)
+        wanted = {0, 96, 112}
+        actual = blend(
+            tmp_path,
+            image,
+            lambda tile: tile,
+            20,
+            4,
+            keep=lambda tile: place(tile)[0] in wanted,
+        )
+        filled = np.isfinite(actual)
+        assert np.abs(actual - image)[filled].max() < 1e-6
+        lines = set(np.flatnonzero(filled.all(axis=(0, 2))).tolist())
+        # Only the very edge towards a tile that is missing has no weight
+        assert {*range(19), *range(97, 131)} <= lines <= {*range(20), *range(96, 132)}
+
+    def test_parts(self) -> None:
+        """Of a wide scene, some columns at a time, and none where there is no tile."""
+        blender = Blender(40, 3000, 0)
+        for col in (0, 2900):
+            blender.add(0, col, np.full((1, 30, 100), col, dtype=np.float32))
+        parts = list(blender.take(30))
+        assert sum(values.shape[2] for *_, values in parts) < 2000
+        for first, (row, col, values) in zip((0, 2900), parts, strict=True):
+            assert row == 0
+            assert col <= first < first + 100 <= col + values.shape[2]
+            assert (values[..., first - col :][..., :100] == first).all()
+            assert np.isfinite(values).sum() == 30 * 100
+        assert list(blender.take(40)) == []
+
+    def test_order(self) -> None:
+        """Tiles that do not follow each other are refused, by one line or by many."""
+        tile = np.ones((2, 20, 20), dtype=np.float32)
+        blender = Blender(100, 40, 4)
+        blender.add(0, 0, tile)
+        # Not before the lines above are taken
+        with pytest.raises(ValueError, match=r'at row 16 does not follow on .*Sampler'):
+            blender.add(16, 0, tile)
+        first = list(blender.take(16))
+        assert [(part[:2], part[2].shape) for part in first] == [((0, 0), (2, 16, 40))]
+        blender.add(16, 20, tile)
+        with pytest.raises(ValueError, match='of 2 bands and 20 rows at row 0 does'):
+            blender.add(0, 0, tile)
+        for row in (15, 0):
+            with pytest.raises(ValueError, match=f'at row {row} comes after .* row 16'):
+                list(blender.take(row))
+        list(blender.take(80))
+        with pytest.raises(ValueError, match='at row 16 comes after one at row 80'):
+            list(blender.take(16))
+        blender.add(80, 0, tile)
+
+    @pytest.mark.parametrize('shape', [(3, 20, 20), (2, 19, 20)])
+    def test_other_shape(self, shape: tuple[int, ...]) -> None:
+        blender = Blender(100, 40, 4)
+        blender.add(0, 0, np.ones((2, 20, 20), dtype=np.float32))
+        message = f'a tile of {shape[0]} bands and {shape[1]} rows at row 0 does not'
+        with pytest.raises(ValueError, match=message):
+            blender.add(0, 20, np.ones(shape, dtype=np.float32))
+
+    def test_takes_at_most_a_row(self) -> None:
+        """What is in memory does not grow with the height of the scene."""
+        tile: Any = np.ones((1, 20, 20), dtype=np.float32)
+        blender = Blender(100_000, 20, 4)
+        for row in range(0, 160, 16):
+            for start, col, values in blender.take(row):
+                assert (start, col, values.shape) == (row - 16, 0, (1, 16, 20))
+            blender.add(row, 0, tile)
+        assert blender._sum.shape == (1, 20, 20)

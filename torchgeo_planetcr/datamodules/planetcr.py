@@ -25,8 +25,9 @@ class PlanetCRDataModule(GeoDataModule):
     """LightningDataModule implementation for the Planet-CR dataset.
 
     Training draws random windows; validation and testing take the whole patch, or the
-    window in its centre. Prediction is on the test split. Images are normalized to
-    [0, 1], and training batches are flipped and turned, on the device of the batch.
+    window in its centre. Prediction is on the test split unless another is named. Images
+    are normalized to [0, 1], and training batches are flipped and turned, on the device
+    of the batch.
     """
 
     #: TorchGeo's own tasks undo the normalization of optical images with *mean* and
@@ -47,6 +48,7 @@ class PlanetCRDataModule(GeoDataModule):
         landcover_level: Literal[1, 2] = 2,
         strict: bool = False,
         rename: dict[str, str] | None = None,
+        predict_split: Literal['train', 'val', 'test'] = 'test',
     ) -> None:
         """Initialize a new PlanetCRDataModule instance.
 
@@ -69,6 +71,7 @@ class PlanetCRDataModule(GeoDataModule):
                 augmented, for tasks that look for others: with
                 ``{'image_clear': 'image'}`` TorchGeo's own tasks take the cloud-free
                 image for their input.
+            predict_split: Split that is predicted.
         """
         super().__init__(
             PlanetCR,
@@ -84,6 +87,7 @@ class PlanetCRDataModule(GeoDataModule):
         )
         self.eval_size = eval_size
         self.rename = rename or {}
+        self.predict_split = predict_split
         # Nodes without the disk of the first one build the index in setup
         self.prepare_data_per_node = False
 
@@ -139,7 +143,7 @@ class PlanetCRDataModule(GeoDataModule):
                 self.test_dataset, size=self.eval_size
             )
         if stage == 'predict':
-            self.predict_dataset = PlanetCR(split='test', **self.kwargs)
+            self.predict_dataset = PlanetCR(split=self.predict_split, **self.kwargs)
             self.predict_sampler = CenterNativePatchSampler(
                 self.predict_dataset, size=self.eval_size
             )

@@ -1,12 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Restored scenes as cloud-optimised GeoTIFFs, and pictures of them."""
+"""Predictions of a raster file as a cloud-optimised GeoTIFF, and pictures of them."""
 
 import os
+import shutil
 import tempfile
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -14,18 +15,25 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 from torch import from_numpy
 from torchgeo.datasets.utils import Path
 
 from ..datasets import PlanetCR
+from ..datasets.native import NativeSlice
 from ..datasets.plot import tone_curve, true_color
-from .scene import NAMES, Scene
+from .mask import CloudMask
+from .scene import NAMES, find_bands, find_data, open_raster, read_bands
+from .tiles import Blender
 
 #: Options of the GeoTIFF.
 COG: dict[str, Any] = {
     'driver': 'COG',
     'compress': 'DEFLATE',
+    # Higher levels take longer, and make images of reflectance no smaller
+    'level': 1,
     'predictor': 'YES',
     'blocksize': 512,
     'overview_resampling': 'average',
@@ -36,6 +44,12 @@ COG: dict[str, Any] = {
 #: Pixels along the longer edge of a quicklook's images.
 QUICKLOOK_SIZE = 1000
 
+#: Surface reflectance is stored times this.
+SCALE = 10000
+
+#: Free space that a message on a failed writing calls a full disk, in bytes.
+FULL = 100_000_000
+
 RGB = [PlanetCR.all_bands.index(band) for band in PlanetCR.rgb_bands]
 
 
@@ -44,116 +58,237 @@ def picture_path(path: str) -> str:
     return f'{os.path.splitext(path)[0]}.png'
 
 
-class SceneWriter:
-    """Writes a restored scene from top to bottom.
+def name_bands(dataset: DatasetWriter) -> None:
+    """Name the bands of an image of B, G, R and NIR as products do.
+
+    Args:
+        dataset: GeoTIFF that is written; one with another number of bands keeps its names.
+    """
+    if dataset.count == len(NAMES):
+        dataset.descriptions = NAMES
+
+
+class OutputFile:
+    """GeoTIFF of predictions on the grid of the file that they are of.
 
     It appears under its name when it is whole, and not at all otherwise.
     """
 
     def __init__(
-        self, path: Path, scene: Scene, dtype: Literal['uint16', 'float32'] = 'uint16'
+        self,
+        path: Path,
+        source: Path,
+        overlap: int = 0,
+        dtype: Literal['uint16', 'float32'] = 'float32',
+        bands: Sequence[int] | None = None,
+        mask: Path | None = None,
+        quicklook: bool = False,
     ) -> None:
-        """Initialize a new SceneWriter instance.
+        """Initialize a new OutputFile instance.
 
         Args:
             path: GeoTIFF to write.
-            scene: Scene that is restored, whose grid and value of pixels without data
-                it takes over.
-            dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance.
+            source: File that is predicted, whose grid and value of pixels without data it
+                takes over.
+            overlap: Number of pixels that neighbouring tiles share.
+            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
+            bands: Positions of B, G, R and NIR in *source*, from 1, for a composite and a
+                quicklook.
+            mask: Cloud mask; where it is clear, *source* is kept.
+            quicklook: Whether to draw a picture beside it, before and after.
+
+        Raises:
+            OSError: If a file cannot be read or written.
+            ValueError: If *source* or *mask* are not what is expected.
         """
-        self.path, self.scene, self.dtype = os.fspath(path), scene, dtype
-        parent = os.path.dirname(os.path.abspath(path))
-        os.makedirs(parent, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=parent, prefix='.unfinished-')
-        self._raw = os.path.join(self._folder.name, 'raw.tif')
-        self._dataset = rasterio.open(
-            self._raw,
+        self.path, self.source = os.fspath(path), source
+        self.dtype, self.quicklook = dtype, quicklook
+        self._source = open_raster(source)
+        self._mask = None
+        try:
+            nodata = self._source.nodata
+            self.nodata = 0 if nodata is None else nodata
+            if dtype == 'uint16' and self.nodata not in range(65536):
+                msg = f'{source} has {nodata} where it has no data, which uint16 does not '
+                msg += 'hold: write float32.'
+                raise ValueError(msg)
+            self._bands = None
+            if mask is not None or quicklook:
+                self._bands = find_bands(self._source, bands)
+            if mask is not None:
+                self._mask = CloudMask(mask, self._source)
+            parent = os.path.dirname(os.path.abspath(path))
+            os.makedirs(parent, exist_ok=True)
+            self._folder = tempfile.mkdtemp(dir=parent, prefix='.unfinished-')
+        except BaseException:
+            self._close_sources()
+            raise
+        self._blender = Blender(*self._source.shape, overlap)
+        self._raw: Any = None
+        #: Number of pixels with data so far.
+        self._count = 0
+
+    def add(self, window: NativeSlice, values: NDArray[np.float32]) -> None:
+        """Add the prediction of a window.
+
+        Windows come from top to bottom.
+
+        Args:
+            window: Window of the source.
+            values: Prediction of shape (C, H, W).
+
+        Raises:
+            OSError: If a file cannot be read or written.
+            ValueError: If the window does not follow on those before it, or if a composite
+                or a quicklook is made of other than four bands.
+        """
+        if self._bands and len(values) != len(self._bands):
+            msg = f'the model makes {len(values)} bands instead of B, G, R and NIR, of '
+            msg += 'which composites and quicklooks are made.'
+            raise ValueError(msg)
+        if self._raw is None:
+            self._raw = self._create(len(values))
+        transform = self._source.transform
+        row = round((window.y.stop - transform.f) / transform.e)
+        col = round((window.x.start - transform.c) / transform.a)
+        self._write(row)
+        self._blender.add(row, col, values)
+
+    def finish(self) -> None:
+        """Make the file, with overviews, and a picture beside it.
+
+        Raises:
+            OSError: If a file cannot be read or written.
+        """
+        self._write(self._source.height)
+        whole = os.path.join(self._folder, 'whole.tif')
+        picture = os.path.join(self._folder, 'quicklook.png')
+        try:
+            self._raw.close()
+            rasterio.shutil.copy(self._raw.name, whole, **COG)
+            self._verify(whole)
+            if self.quicklook:
+                self._draw(whole, picture)
+        # Those of GDAL that rasterio does not know are no RasterioError
+        except Exception as error:
+            raise self._explain(error) from error
+        # The GeoTIFF comes last, as it says that all is done
+        if self.quicklook:
+            os.replace(picture, picture_path(self.path))
+        os.replace(whole, self.path)
+        self.close()
+
+    def _verify(self, path: str) -> None:
+        """See that all that was written is there: GDAL does not tell on closing a file."""
+        count = 0
+        with rasterio.open(path) as dataset:
+            for _, window in dataset.block_windows():
+                image = dataset.read(window=window)
+                count += np.count_nonzero(find_data(image, self.nodata))
+        if count != self._count:
+            msg = f'{self._count - count} of {self._count} pixels are missing'
+            raise OSError(msg)
+
+    def close(self) -> None:
+        """Close the files, and leave nothing unfinished behind."""
+        if self._raw is not None:
+            self._raw.close()
+        self._close_sources()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close_sources(self) -> None:
+        """Close what is read."""
+        self._source.close()
+        if self._mask is not None:
+            self._mask.close()
+
+    def _create(self, count: int) -> Any:
+        """Make the file that lines are written to, without compression."""
+        raw = rasterio.open(
+            os.path.join(self._folder, 'raw.tif'),
             'w',
             driver='GTiff',
-            height=scene.height,
-            width=scene.width,
-            count=len(NAMES),
-            dtype=dtype,
-            nodata=scene.nodata,
-            crs=scene.crs,
-            transform=scene.transform,
+            height=self._source.height,
+            width=self._source.width,
+            count=count,
+            dtype=self.dtype,
+            nodata=self.nodata,
+            crs=self._source.crs,
+            transform=self._source.transform,
             tiled=True,
             blockxsize=512,
             blockysize=512,
             bigtiff='IF_SAFER',
+            # Lines without a tile are not written, and have no data
+            sparse_ok=True,
         )
-        self._dataset.descriptions = NAMES
+        name_bands(raw)
+        return raw
 
-    def write(
-        self, row: int, reflectance: NDArray[np.float32], has_data: NDArray[np.bool_]
-    ) -> None:
-        """Write lines.
+    def _write(self, stop: int) -> None:
+        """Write the lines that are complete above a line."""
+        for row, col, values in self._blender.take(stop):
+            window = Window(col, row, values.shape[2], values.shape[1])
+            image = read_bands(self._source, self.source, self._bands, window=window)
+            has_data = find_data(image, self._source.nodata)
+            has_data &= ~np.isnan(values[0])
+            self._count += np.count_nonzero(has_data)
+            values = self._convert(values, image, window)
+            values = np.where(has_data, values, self.nodata).astype(self.dtype)
+            try:
+                self._raw.write(values, window=window)
+            except (OSError, RasterioError) as error:
+                raise self._explain(error) from error
+
+    def _convert(
+        self, values: NDArray[np.float32], image: NDArray[Any], window: Window
+    ) -> NDArray[np.float32]:
+        """Convert predictions to the values of the file.
 
         Args:
-            row: First line.
-            reflectance: Values of shape (4, H, W), nominal range [0, 1].
-            has_data: Where there is data, of shape (H, W).
+            values: Predictions, (C, H, W).
+            image: What they are of.
+            window: Where they are.
+
+        Returns:
+            Values of the same shape.
         """
-        nodata, values, step = self.scene.nodata, reflectance, np.float32(1e-6)
+        unit, step = 1.0, np.float32(1e-6)
         if self.dtype == 'uint16':
-            values = np.rint(10000 * values.clip(0, 6.5535))
-            step = 1 if nodata < 65535 else -1
+            unit, step = SCALE, np.float32(1 if self.nodata < 65535 else -1)
+            values = (unit * values).clip(0, 65535).round()
         # A dark pixel is not one without data
-        values = np.where(values == nodata, nodata + step, values)
-        values = np.where(has_data, values, nodata).astype(self.dtype)
-        window = Window(0, row, values.shape[2], values.shape[1])
-        self._dataset.write(values, window=window)
+        values = np.where(values == self.nodata, self.nodata + step, values)
+        if self._mask is not None:
+            weight = self._mask.weight(window)
+            kept = image * np.float32(unit / SCALE)
+            values = np.where(weight > 0, weight * values + (1 - weight) * kept, kept)
+            if self.dtype == 'uint16':
+                values = values.round()
+        return values
 
-    def finish(self, quicklook: bool = True) -> None:
-        """Make the file, with overviews, and a picture beside it.
-
-        Args:
-            quicklook: Whether to make the picture.
-        """
-        self._dataset.close()
-        whole = os.path.join(self._folder.name, 'whole.tif')
-        rasterio.shutil.copy(self._raw, whole, **COG)
-        picture = os.path.join(self._folder.name, 'quicklook.png')
-        if quicklook:
-            self._draw(whole, picture)
-        os.replace(whole, self.path)
-        if quicklook:
-            os.replace(picture, picture_path(self.path))
+    def _explain(self, error: Exception) -> OSError:
+        """Say what may be wrong if a file cannot be written."""
+        folder = os.path.dirname(self._folder)
+        free = shutil.disk_usage(folder).free
+        msg = f'{self.path} cannot be written'
+        msg += f', as {folder} is full' if free < FULL else ''
+        return OSError(f'{msg}: {error}')
 
     def _draw(self, restored: str, picture: str) -> None:
-        """Draw the scene before and after, side by side."""
-        longest = max(self.scene.height, self.scene.width)
-        factor = max(1, longest / QUICKLOOK_SIZE)
-        shape = (
-            4,
-            max(round(self.scene.height / factor), 1),
-            max(round(self.scene.width / factor), 1),
-        )
-        images = []
-        for path, bands in ((self.scene.cloudy, self.scene.bands), (restored, None)):
-            with rasterio.open(path) as dataset:
-                image = dataset.read(
-                    bands, out_shape=shape, resampling=Resampling.average
-                ).astype(np.float32)
-            if bands is None and self.dtype == 'float32':
-                image *= 10000
-            images.append(from_numpy(image[RGB]))
-        curve = tone_curve(images[::-1])
+        """Draw the source and the result side by side."""
+        height, width = self._source.shape
+        factor = max(1, max(height, width) / QUICKLOOK_SIZE)
+        shape = 4, max(round(height / factor), 1), max(round(width / factor), 1)
+        options: dict[str, Any] = {'out_shape': shape, 'resampling': Resampling.average}
+        images = [self._source.read(self._bands, **options).astype(np.float32)]
+        with rasterio.open(restored) as dataset:
+            images.append(dataset.read(**options).astype(np.float32))
+        if self.dtype == 'float32':
+            images[1] *= SCALE
+        before, after = (from_numpy(image[RGB]) for image in images)
+        curve = tone_curve([after, before])
         gap = np.ones((shape[1], max(shape[2] // 100, 2), 3))
-        before, after = (true_color(image, curve) for image in images)
-        drawn = np.concatenate([before, gap, after], axis=1)
-        Image.fromarray((255 * drawn).round().astype(np.uint8)).save(picture)
-
-    def __enter__(self) -> Self:
-        """Use the writer in a with statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing unfinished behind."""
-        self._dataset.close()
-        self._folder.cleanup()
+        drawn = [true_color(before, curve), gap, true_color(after, curve)]
+        picture_array = (255 * np.concatenate(drawn, axis=1)).round().astype(np.uint8)
+        Image.fromarray(picture_array).save(picture)

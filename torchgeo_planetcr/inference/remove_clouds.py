@@ -1,48 +1,41 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Removal of the clouds of a whole scene."""
+"""Removal of the clouds of whole scenes."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from itertools import batched
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import rasterio
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import distributed, nn
+from torch.utils.data import DataLoader
+from torchgeo.datasets import stack_samples
 from torchgeo.datasets.utils import Path
 from tqdm import tqdm
 
-from ..tasks import load_task
+from ..tasks import CloudRemoval, load_task
 from ..transforms import PlanetCRNormalize
-from .output import SceneWriter, picture_path
-from .scene import Scene
-from .tiles import Blender, Tile
-
-#: Tiles that are read ahead, and batches that wait to be written.
-AHEAD = 4
+from .output import picture_path
+from .scenes import CloudyScenes, SceneFiles, find_scenes
+from .tiles import TileBatchSampler, TileSampler
+from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps. By default it takes a twentieth of all memory.
-CACHE_SIZE = 128_000_000
-
-#: Number of its row of tiles, and a tile.
-type Place = tuple[int, Tile]
-
-#: The same with what was read of it.
-type Item = tuple[int, Tile, dict[str, NDArray[np.float32]]]
+CACHE_SIZE = 64_000_000
 
 
 def remove_clouds(
     model: Path | nn.Module,
-    cloudy: Path,
-    s1: Path,
+    cloudy: Path | Sequence[Path],
+    s1: Path | Sequence[Path] | None,
     out: Path,
+    composite: Path | Sequence[Path] | None = None,
     tile_size: int = 512,
     overlap: int = 64,
     batch_size: int = 1,
@@ -50,183 +43,254 @@ def remove_clouds(
     min_coverage: float = 0.9,
     dtype: Literal['uint16', 'float32'] = 'uint16',
     quicklook: bool = True,
-    device: str = 'auto',
+    num_workers: int = 1,
+    accelerator: str = 'auto',
+    devices: int = 1,
+    num_nodes: int = 1,
     overwrite: bool = False,
-) -> str:
-    """Remove the clouds of a whole PlanetScope scene.
+) -> str | None:
+    """Remove the clouds of whole PlanetScope scenes.
 
     Args:
-        model: checkpoint of CloudRemoval, or a module that is called as
-            ``model(image, image_s1)`` on images normalized to [0, 1]
-        cloudy: PlanetScope scene, surface reflectance x 10000
-        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution
-        out: GeoTIFF to write, cloud-optimized, on the grid of the scene
+        model: checkpoint of CloudRemoval, a module that is called as
+            ``model(image, image_s1)`` on images normalized to [0, 1], or any task whose
+            ``predict_step`` returns images of their size
+        cloudy: PlanetScope scene, surface reflectance x 10000, or several: a folder, a
+            glob expression, a sequence of these, or a CSV file with the columns cloudy,
+            s1 and, for composites, mask
+        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution; of
+            several images, each scene takes those that meet it, the first one on top,
+            unless there is one for each scene of a sequence; None with a CSV file
+        out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
+            for those of several scenes, in which finished ones are left out
+        composite: cloud mask, Planet's usable data mask (UDM2) or any raster of 1
+            (cloud) and 0 (clear), where the scene is kept if it is clear; of several,
+            each scene takes the one with its name
         tile_size: height and width of the tiles that the model sees, in pixels
         overlap: pixels that neighbouring tiles share; a quarter at each edge is thrown
             away, over the rest they fade into each other
         batch_size: number of tiles that the model restores at once
         bands: positions of B, G, R and NIR in the scene, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
-        min_coverage: least share of the scene that Sentinel-1 must cover; elsewhere it
+        min_coverage: least share of a scene that Sentinel-1 must cover; elsewhere it
             is replaced by its mean
         dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
-        quicklook: draw the scene before and after, beside *out*
-        device: 'cpu', 'cuda', or 'auto' for a GPU if there is one
-        overwrite: replace *out*
+        quicklook: draw each scene before and after, beside its GeoTIFF
+        num_workers: number of processes that read tiles beside the model
+        accelerator: 'cpu', 'gpu', or 'auto' for what there is
+        devices: number of processes on each machine that share the scenes, each with a
+            device of its own; from Python each of them runs the whole script
+        num_nodes: number of machines
+        overwrite: replace what exists
 
     Returns:
-        What was written.
+        What was written; None in all processes but the first.
 
     Raises:
-        FileExistsError: If *out* exists and *overwrite* is not set.
-        OSError: If a file cannot be read or written.
-        ValueError: If an argument is out of range, the checkpoint cannot be read, or the
+        FileExistsError: If *out* is a GeoTIFF that exists and *overwrite* is not set.
+        OSError: If a file cannot be read or written, or if scenes among several could not
+            be used, once the others are done.
+        ValueError: If an argument is out of range, the checkpoint cannot be read, or a
             scene or Sentinel-1 is not what is expected.
     """
-    _check_arguments(cloudy, s1, out, batch_size, dtype, overwrite)
-    place = torch.device(
-        ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+    scenes = find_scenes(cloudy, s1, composite)
+    paths = _output_paths(scenes, out)
+    _check_outputs(paths, scenes, cloudy)
+    done = {scene for scene, path in paths.items() if os.path.exists(path)}
+    if overwrite:
+        done.clear()
+    if done and os.fspath(out) in paths.values():
+        msg = f'{out} exists: write to another file, or overwrite it with --overwrite '
+        msg += '(overwrite=True).'
+        raise FileExistsError(msg)
+
+    dataset = CloudyScenes(scenes, bands, min_coverage, PlanetCRNormalize())
+    sampler = TileSampler(
+        dataset,
+        size=tile_size,
+        overlap=overlap,
+        keep=lambda tile: tile.filepath not in done and dataset.has_data(tile),
     )
-    network = model if isinstance(model, nn.Module) else load_task(model)
-    restore = _Restorer(network, place)
-    with (
-        rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE),
-        Scene(cloudy, s1, bands, min_coverage) as scene,
-    ):
-        blender = Blender(scene.height, scene.width, 5, tile_size, overlap)
-        with SceneWriter(out, scene, dtype) as writer:
-            _run(scene, blender, restore, writer, batch_size)
-            writer.finish(quicklook)
-        share = f'{100 * scene.coverage:.0f} %'
-    return f'{out}: {scene.height} x {scene.width} pixels, Sentinel-1 covers {share}'
+    masks = {files.cloudy: files.mask for files in scenes if files.mask}
+    # What may not be replaced is not among the tiles
+    writer = GeoTIFFWriter(
+        paths, overlap, dtype, bands, masks, quicklook, overwrite=True
+    )
+    trainer = _trainer([writer, _Progress()], accelerator, devices, num_nodes)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=TileBatchSampler(sampler, batch_size),
+        num_workers=num_workers,
+        collate_fn=stack_samples,
+        pin_memory=torch.cuda.is_available() and accelerator != 'cpu',
+    )
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), warnings.catch_warnings():
+        # No tile is left out, and one process that reads is enough for most models
+        warnings.filterwarnings('ignore', 'You are using a custom batch sampler')
+        warnings.filterwarnings('ignore', '.* does not have many workers')
+        trainer.predict(_task(model), loader, return_predictions=False)
+    problems = _gather(dataset.problems)
+    coverage = _gather(dataset.coverage)
+    if not trainer.is_global_zero:
+        return None
+    if len(scenes) == 1 and not done:
+        for error in problems.values():
+            raise error
+        height, width = dataset.headers[0].grid[-2:]
+        share = f'{100 * coverage[scenes[0].cloudy]:.0f} %'
+        return f'{out}: {height} x {width} pixels, Sentinel-1 covers {share}'
+    return _summary(out, scenes, done, coverage, problems)
 
 
-def _check_arguments(
-    cloudy: Path, s1: Path, out: Path, batch_size: int, dtype: str, overwrite: bool
-) -> None:
-    """Refuse what cannot be done, before anything is computed."""
+def _output_paths(scenes: Sequence[SceneFiles], out: Path) -> dict[str, str]:
+    """GeoTIFF to write for each scene."""
     path = os.fspath(out)
-    if not path.lower().endswith(('.tif', '.tiff')):
-        msg = f'{out} must end with .tif, as it becomes a GeoTIFF.'
-        raise ValueError(msg)
-    for written in (path, picture_path(path)):
-        if os.path.isdir(written):
-            msg = f'{written} is a folder: write to a file.'
-            raise IsADirectoryError(msg)
-        if os.path.exists(written) and not overwrite:
-            msg = f'{written} exists: write to another file, or overwrite it with '
-            msg += '--overwrite (overwrite=True).'
-            raise FileExistsError(msg)
-        for source in (cloudy, s1):
-            if os.path.realpath(written) == os.path.realpath(source):
-                msg = f'{written} would replace what is read: write to another file.'
-                raise ValueError(msg)
-    if batch_size < 1:
-        msg = f'batch_size={batch_size} must be positive.'
-        raise ValueError(msg)
-    if dtype not in ('uint16', 'float32'):
-        msg = f'dtype={dtype!r} is not one of uint16, float32.'
-        raise ValueError(msg)
-
-
-class _Restorer:
-    """A model on its device, from file units to reflectance."""
-
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        # The device and the mode of what was given are not ours to change
-        self.model, self.device = deepcopy(model).eval().to(device), device
-        self.normalize = PlanetCRNormalize().to(device)
-
-    @torch.inference_mode()
-    def __call__(self, batch: Sequence[Item]) -> NDArray[np.float32]:
-        """Restore tiles; returns (B, 4, H, W), nominal range [0, 1]."""
-        sample = self.normalize(
-            {
-                key: torch.from_numpy(
-                    np.stack([arrays[key] for _, _, arrays in batch])
-                ).to(self.device, non_blocking=True)
-                for key in ('image', 'image_s1')
-            }
-        )
-        restored: Tensor = self.model(sample['image'], sample['image_s1'])
-        if restored.shape != sample['image'].shape:
-            msg = f'the model makes images of shape {(*restored.shape,)} instead of '
-            msg += f'{(*sample["image"].shape,)}.'
+    if path.lower().endswith(('.tif', '.tiff')):
+        if len(scenes) > 1:
+            msg = (
+                f'{out} is one file, and there are {len(scenes)} scenes: give a folder.'
+            )
             raise ValueError(msg)
-        if not restored.isfinite().all():
-            row, col, *_ = batch[0][1]
-            msg = 'the model makes values that are NaN or infinite, in a tile at or after '
-            msg += f'row {row} and column {col}: take another checkpoint.'
+        return {scenes[0].cloudy: path}
+    if os.path.splitext(path)[1] and not os.path.isdir(path):
+        msg = f'{out} must end with .tif, as it becomes a GeoTIFF, or be a folder; make a '
+        msg += 'folder whose name has a dot first.'
+        raise ValueError(msg)
+    names: dict[str, str] = {}
+    for files in scenes:
+        stem, _ = os.path.splitext(os.path.basename(files.cloudy))
+        name = os.path.join(path, f'{stem}.tif')
+        if name in names.values():
+            msg = f'two scenes are called {stem}: run them one after the other, with '
+            msg += 'different folders to write to.'
             raise ValueError(msg)
-        return restored.float().cpu().numpy()
+        names[files.cloudy] = name
+    return names
 
 
-def _run(
-    scene: Scene,
-    blender: Blender,
-    restore: Callable[[Sequence[Item]], NDArray[np.float32]],
-    writer: SceneWriter,
-    batch_size: int,
+def _check_outputs(
+    paths: Mapping[str, str],
+    scenes: Sequence[SceneFiles],
+    cloudy: Path | Sequence[Path],
 ) -> None:
-    """Read, restore and write at the same time."""
-    tiles = [(number, tile) for number, row in enumerate(blender.tiles) for tile in row]
-    bar = tqdm(total=len(tiles), unit='tile', desc=os.path.basename(writer.path))
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as finisher, bar:
-        finish = _Finisher(blender, writer)
-        pending: deque[Future[None]] = deque()
-        full = (item for item in _read(scene, tiles, reader, bar) if item is not None)
-        for batch in batched(full, batch_size):
-            restored = restore(batch)
-            pending.append(finisher.submit(finish.add, batch, restored))
-            if len(pending) > AHEAD:
-                pending.popleft().result()
-        for future in pending:
-            future.result()
-        finish.close()
+    """Refuse to write to what is read, to a folder, or to where scenes are looked for."""
+    given = [cloudy] if isinstance(cloudy, str | os.PathLike) else cloudy
+    folders = {os.path.realpath(path) for path in given if os.path.isdir(path)}
+    sources = {
+        os.path.realpath(path)
+        for files in scenes
+        for path in (files.cloudy, *files.s1, files.mask)
+        if path is not None
+    }
+    for path in paths.values():
+        for written in (path, picture_path(path)):
+            if os.path.isdir(written):
+                msg = f'{written} is a folder: write to a file.'
+                raise IsADirectoryError(msg)
+            place = os.path.realpath(written)
+            if place in sources:
+                msg = f'{written} would replace what is read: write elsewhere.'
+                raise ValueError(msg)
+            for folder in folders:
+                if os.path.commonpath([place, folder]) == folder:
+                    msg = f'{written} lies in {folder}, which is searched for scenes: '
+                    msg += 'write elsewhere.'
+                    raise ValueError(msg)
 
 
-def _read(
-    scene: Scene, tiles: Sequence[Place], reader: ThreadPoolExecutor, bar: tqdm
-) -> Iterator[Item | None]:
-    """Read tiles some way ahead of their use; None for one without data."""
-
-    def read(place: Place) -> Item | None:
-        arrays = scene.read(place[1])
-        return (*place, arrays) if arrays['has_data'].any() else None
-
-    pending: deque[Future[Item | None]] = deque()
-    for place in tiles:
-        pending.append(reader.submit(read, place))
-        if len(pending) > AHEAD:
-            yield pending.popleft().result()
-            bar.update()
-    for future in pending:
-        yield future.result()
-        bar.update()
+def _task(model: Path | nn.Module) -> LightningModule:
+    """The task that restores tiles."""
+    if isinstance(model, LightningModule):
+        task = model
+    elif isinstance(model, nn.Module):
+        # The device and the mode of what was given are not ours to change
+        task = CloudRemoval(model=deepcopy(model))
+    else:
+        task = load_task(model)
+    # A process for which no scene is left
+    task.allow_zero_length_dataloader_with_multiple_devices = True
+    return task
 
 
-class _Finisher:
-    """Blends tiles in their order and writes the lines that are complete."""
+def _trainer(
+    callbacks: list[Callback], accelerator: str, devices: int, num_nodes: int
+) -> Trainer:
+    """A trainer that does nothing but predict."""
+    return Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        # What Lightning would choose in a notebook cannot be interrupted there
+        strategy='auto' if devices * num_nodes == 1 else 'ddp',
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
 
-    def __init__(self, blender: Blender, writer: SceneWriter) -> None:
-        self.blender, self.writer = blender, writer
-        self.number = 0
 
-    def add(self, batch: Sequence[Item], restored: NDArray[np.float32]) -> None:
-        """Add the tiles of a batch."""
-        for (number, tile, arrays), image in zip(batch, restored, strict=True):
-            while self.number < number:
-                self._finish_row()
-            # What is the same in all tiles stays what it is
-            has_data = arrays['has_data'][np.newaxis]
-            self.blender.add(tile, np.concatenate([image, has_data]))
+def _gather[T](found: dict[str, T]) -> dict[str, T]:
+    """Bring together what the processes have found of their scenes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return found
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, found)
+    return {scene: value for part in parts for scene, value in part.items()}
 
-    def close(self) -> None:
-        """Write the rest."""
-        while self.number < len(self.blender.tiles):
-            self._finish_row()
 
-    def _finish_row(self) -> None:
-        row, lines = self.blender.finish(self.number)
-        self.writer.write(row, lines[:-1], lines[-1] > 0.5)
-        self.number += 1
+def _summary(
+    out: Path,
+    scenes: Sequence[SceneFiles],
+    done: Collection[str],
+    coverage: Mapping[str, float],
+    problems: Mapping[str, Exception],
+) -> str:
+    """Say what became of several scenes.
+
+    Raises:
+        OSError: If something is wrong with one of them.
+    """
+    made = [files.cloudy for files in scenes if files.cloudy in coverage]
+    text = f'{out}: {len(made)} scenes'
+    if made:
+        least = min(coverage[scene] for scene in made)
+        text += f', of which Sentinel-1 covers {100 * least:.0f} % or more'
+    if done:
+        text += f'; {len(done)} were there already'
+    if problems:
+        text += f'; {len(problems)} could not be used:'
+        raise OSError('\n'.join([text, *map(str, problems.values())]))
+    return text
+
+
+class _Progress(Callback):
+    """Bar with tiles per second and the time left, in the first process."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar, in a terminal."""
+        loaders: Any = trainer.predict_dataloaders
+        self.sampler: TileSampler = loaders.batch_sampler.sampler
+        self.count = 0
+        # A file that keeps what is printed has no use for it
+        disable = None if trainer.is_global_zero else True
+        self.bar = tqdm(total=len(self.sampler), unit='tile', disable=disable)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the tiles that are done, or were not wanted."""
+        self.count += len(batch['image'])
+        self.bar.update(self.count + self.sampler.skipped - self.bar.n)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the bar full."""
+        self.bar.update(len(self.sampler) - self.bar.n)
+        self.bar.close()

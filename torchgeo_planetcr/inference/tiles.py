@@ -1,69 +1,154 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Overlapping tiles of a scene, and the scene put together again without seams."""
+"""Overlapping tiles of scenes, and scenes put together again without seams."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import batched, groupby
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import distributed
+from torch.utils.data import Sampler
+from torchgeo.datasets import GeoDataset
+
+from ..datasets.native import NativeSlice
+from ..samplers import GriddedNativePatchSampler
+from ..samplers.native import count_processes, to_pixels
 
 #: Share of the overlap, at each edge of a tile, that is thrown away.
 DISCARDED = 0.25
 
+#: Columns that are put together at a time, which keeps the memory for it small.
+COLUMNS = 512
+
 type Array = NDArray[np.float32]
 
 
-class Tile(NamedTuple):
-    """A window of a scene, in pixels."""
+class TileSampler(GriddedNativePatchSampler):
+    """Cover whole scenes with overlapping tiles, scene by scene and from top to bottom.
 
-    row: int
-    col: int
-    height: int
-    width: int
-
-
-def starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where tiles start along an axis.
-
-    Args:
-        length: Number of pixels of the scene.
-        size: Number of pixels of a tile.
-        overlap: Number of pixels that neighbours share at least.
-
-    Returns:
-        First pixel of each tile. The last one is moved inwards so that it ends with the
-        scene.
-
-    Raises:
-        ValueError: If tiles are no larger than twice their overlap.
+    A scene is a row of the index of the data set; one that is smaller than a tile is one
+    tile. Where a process group of :mod:`torch.distributed` is set up, each process takes
+    whole scenes, as one of them must put a scene together.
     """
-    if not 0 <= 2 * overlap < size:
-        msg = f'overlap={overlap} must be less than half of the tile size of {size}.'
-        raise ValueError(msg)
-    last = max(length - size, 0)
-    return [*range(0, last, size - overlap), last]
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        size: int = 512,
+        overlap: int = 64,
+        keep: Callable[[NativeSlice], bool] | None = None,
+    ) -> None:
+        """Initialize a new TileSampler instance.
+
+        Args:
+            dataset: Native data set of scenes.
+            size: Height and width of a tile in pixels.
+            overlap: Number of pixels that neighbours share at least.
+            keep: Says whether a tile is wanted (defaults to all tiles).
+
+        Raises:
+            TypeError: If *dataset* does not keep native grids.
+            ValueError: If tiles are no larger than twice their overlap.
+        """
+        if not 0 <= 2 * overlap < size:
+            msg = (
+                f'overlap={overlap} must be less than half of the tile size of {size}.'
+            )
+            raise ValueError(msg)
+        super().__init__(dataset, size=size, stride=size - overlap)
+        self.keep = keep
+        #: Number of tiles that were not wanted.
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[NativeSlice]:
+        """Iterate over the tiles of this process.
+
+        Yields:
+            Tile in the CRS of its scene.
+        """
+        for row in self._own_rows():
+            corners = self._grid(*self._first[row], *self._last[row])
+            rows = np.full(len(corners), row)
+            for tile in self._slices(rows, corners):
+                if self.keep is None or self.keep(tile):
+                    yield tile
+                else:
+                    self.skipped += 1
+
+    def __len__(self) -> int:
+        """Number of tiles of this process, those that are not wanted included."""
+        return int(self._num_tiles()[self._own_rows()].sum())
+
+    def num_batches(self, batch_size: int) -> int:
+        """Number of batches that hold tiles of one scene each.
+
+        Args:
+            batch_size: Largest number of tiles of a batch.
+
+        Returns:
+            The number of batches, those of tiles that are not wanted included.
+        """
+        return int(np.ceil(self._num_tiles()[self._own_rows()] / batch_size).sum())
+
+    def _own_rows(self) -> list[int]:
+        """Rows of the index whose scenes this process takes."""
+        # Dealt out from the largest to the smallest, so that all have about as much
+        order = self._rows[np.argsort(-self._num_tiles()[self._rows], kind='stable')]
+        processes = count_processes()
+        rank = distributed.get_rank() if processes > 1 else 0
+        return sorted(order[rank::processes].tolist())
+
+    def _num_tiles(self) -> NDArray[np.intp]:
+        """Number of tiles of each row of the index."""
+        steps = np.ceil((self._last - self._first) / self.stride).astype(np.intp)
+        return (steps + 1).prod(axis=1)
+
+    def _window_sizes(
+        self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """Height and width of the tiles of each scene."""
+        return np.minimum(parts, to_pixels(size or 0, 'size'))
 
 
-def plan_tiles(height: int, width: int, size: int, overlap: int) -> list[list[Tile]]:
-    """Cover a scene with tiles.
+class TileBatchSampler(Sampler[list[NativeSlice]]):
+    """Group the tiles of a :class:`TileSampler` into batches.
 
-    Args:
-        height: Number of rows of the scene.
-        width: Number of columns of the scene.
-        size: Height and width of a tile; a smaller scene is one tile.
-        overlap: Number of pixels that neighbours share at least.
-
-    Returns:
-        Rows of tiles, all of which have the same size.
-
-    Raises:
-        ValueError: If tiles are no larger than twice their overlap.
+    All tiles of a batch are of one scene, and so of one size.
     """
-    rows, cols = starts(height, size, overlap), starts(width, size, overlap)
-    shape = min(size, height), min(size, width)
-    return [[Tile(row, col, *shape) for col in cols] for row in rows]
+
+    def __init__(self, sampler: TileSampler, batch_size: int) -> None:
+        """Initialize a new TileBatchSampler instance.
+
+        Args:
+            sampler: Sampler of tiles.
+            batch_size: Largest number of tiles of a batch.
+
+        Raises:
+            ValueError: If *batch_size* is not positive.
+        """
+        if batch_size < 1:
+            msg = f'batch_size={batch_size} must be positive.'
+            raise ValueError(msg)
+        self.sampler = sampler
+        # Lightning would make another of what has an attribute batch_size, without tiles
+        self._size = batch_size
+
+    def __iter__(self) -> Iterator[list[NativeSlice]]:
+        """Iterate over batches.
+
+        Yields:
+            Tiles of a batch.
+        """
+        for _, tiles in groupby(self.sampler, key=lambda tile: tile.filepath):
+            yield from map(list, batched(tiles, self._size))
+
+    def __len__(self) -> int:
+        """Number of batches, those of tiles that are not wanted included."""
+        return self.sampler.num_batches(self._size)
 
 
 class Blender:
@@ -75,76 +160,97 @@ class Blender:
     tiles agree, the result is what they say, to float32 rounding.
     """
 
-    def __init__(
-        self, height: int, width: int, bands: int, size: int, overlap: int
-    ) -> None:
+    def __init__(self, height: int, width: int, overlap: int) -> None:
         """Initialize a new Blender instance.
 
         Args:
             height: Number of rows of the scene.
             width: Number of columns of the scene.
-            bands: Number of bands.
-            size: Height and width of a tile, see :func:`plan_tiles`.
-            overlap: Number of pixels that neighbours share at least.
+            overlap: Number of pixels that neighbouring tiles share.
         """
-        self.height = height
-        self.overlap = overlap
-        self.tiles = plan_tiles(height, width, size, overlap)
-        rows = min(size, height)
-        self._sum = np.zeros((bands, rows, width), dtype=np.float32)
-        self._weight = np.zeros((rows, width), dtype=np.float32)
+        self.height, self.width, self.overlap = height, width, overlap
         self._row = 0
-        self._row_weights = self._profiles([row[0].row for row in self.tiles], height)
-        self._col_weights = self._profiles([t.col for t in self.tiles[0]], width)
+        self._sum = np.zeros((0, 0, width), dtype=np.float32)
+        self._weight = np.zeros((0, width), dtype=np.float32)
+        self._profile = lru_cache(maxsize=8)(self._make_profile)
 
-    def add(self, tile: Tile, values: Array) -> None:
-        """Add a tile of the row of tiles that is being blended.
+    def add(self, row: int, col: int, values: Array) -> None:
+        """Add a tile.
 
         Args:
-            tile: One of :attr:`tiles`.
+            row: Its first row.
+            col: Its first column.
             values: Its values, of shape (C, H, W).
-        """
-        weight = np.outer(self._row_weights[tile.row], self._col_weights[tile.col])
-        columns = slice(tile.col, tile.col + tile.width)
-        self._sum[:, :, columns] += weight * values
-        self._weight[:, columns] += weight
 
-    def finish(self, number: int) -> tuple[int, Array]:
-        """Take the lines that no further row of tiles will change.
+        Raises:
+            ValueError: If lines of it were taken already, or if it has another number of
+                bands or another height than the tiles before.
+        """
+        bands, height, width = values.shape
+        if not self._sum.size:
+            self._sum = np.zeros((bands, height, self.width), dtype=np.float32)
+            self._weight = np.zeros((height, self.width), dtype=np.float32)
+        if row != self._row or self._sum.shape[:2] != (bands, height):
+            msg = f'a tile of {bands} bands and {height} rows at row {row} does not '
+            msg += 'follow on those before it: use a TileSampler.'
+            raise ValueError(msg)
+        columns = slice(col, col + width)
+        weight = np.outer(
+            self._profile(height, row > 0, row + height < self.height),
+            self._profile(width, col > 0, col + width < self.width),
+        )
+        self._weight[:, columns] += weight
+        for total, band in zip(self._sum, values, strict=True):
+            total[:, columns] += weight * band
+
+    def take(self, stop: int) -> Iterator[tuple[int, int, Array]]:
+        """Take the lines above the next tile, some columns at a time.
 
         Args:
-            number: Number of the row of tiles that is complete.
+            stop: First row of the next tile.
+
+        Yields:
+            First row, first column, and the values from there, of shape (C, H', W'); NaN
+            where there was no tile. Parts without any tile are left out.
+
+        Raises:
+            ValueError: If lines below it were taken already.
+        """
+        row, rows = self._row, len(self._weight)
+        if stop < row:
+            msg = f'a tile at row {stop} comes after one at row {row}: use a '
+            msg += 'TileSampler.'
+            raise ValueError(msg)
+        count = min(stop - row, rows)
+        for col in range(0, self.width if count else 0, COLUMNS):
+            part = slice(None, count), slice(col, col + COLUMNS)
+            if self._weight[part].any():
+                with np.errstate(invalid='ignore'):
+                    yield row, col, self._sum[:, *part] / self._weight[part]
+        if count:
+            for array in (*self._sum, self._weight):
+                array[: rows - count] = array[count:].copy()
+                array[rows - count :] = 0
+        self._row = stop
+
+    def _make_profile(self, size: int, rises: bool, falls: bool) -> Array:
+        """Weights of the pixels of a tile along an axis.
+
+        Args:
+            size: Number of pixels.
+            rises: Whether there is another tile before it.
+            falls: Whether there is another tile behind it.
 
         Returns:
-            First line, and the values of the lines from there, of shape (C, H', W); NaN
-            where there was no tile.
+            Weights, in [0, 1].
         """
-        row = self._row
-        stop = self.height
-        if number + 1 < len(self.tiles):
-            stop = self.tiles[number + 1][0].row
-        count = stop - row
-        with np.errstate(invalid='ignore'):
-            done = self._sum[:, :count] / self._weight[:count]
-        for array in (self._sum, self._weight):
-            array[..., : array.shape[-2] - count, :] = array[..., count:, :].copy()
-            array[..., array.shape[-2] - count :, :] = 0
-        self._row = stop
-        return row, done
-
-    def _profiles(self, first: Sequence[int], length: int) -> dict[int, Array]:
-        """Weights of the pixels of each tile along an axis."""
-        size = length - first[-1]
         distance = np.arange(size, dtype=np.float32) + 0.5
         margin = DISCARDED * self.overlap
         ramp = (distance - margin) / max(self.overlap - 2 * margin, 1)
         rising = 0.5 - 0.5 * np.cos(np.pi * ramp.clip(0, 1))
-        profiles = {}
-        for start in first:
-            weight = np.ones(size, dtype=np.float32)
-            if start > 0:
-                weight = weight * rising
-            if start + size < length:
-                weight = weight * rising[::-1]
-            profiles[start] = weight
-        return profiles
+        weight = np.ones(size, dtype=np.float32)
+        if rises:
+            weight *= rising
+        if falls:
+            weight *= rising[::-1]
+        return weight

@@ -1,0 +1,253 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+from rasterio.windows import Window
+from rasters import write
+from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, write_scene
+
+from torchgeo_planetcr.inference import CloudMask
+from torchgeo_planetcr.inference.mask import RADIUS
+
+
+def make_clouds(height: int = 210, width: int = 260) -> NDArray[np.bool_]:
+    """Clouds of many sizes, one pixel and one at the edge among them."""
+    clouds = np.zeros((height, width), dtype=bool)
+    clouds[40:70, 30:80] = True
+    clouds[100, 150] = True
+    clouds[110:140, 200:] = True
+    clouds[-3:, 60:90] = True
+    y, x = np.mgrid[:height, :width]
+    clouds |= (y - 150) ** 2 + (x - 120) ** 2 < 15**2
+    return clouds
+
+
+def write_mask(path: Path, clouds: NDArray[np.bool_], **options: Any) -> Path:
+    """Write a mask, 1 cloud and 0 clear."""
+    options = {'nodata': None, 'transform': from_origin(LEFT, TOP, 3, 3)} | options
+    return write(path, clouds[None].astype(np.uint8), **options)
+
+
+def write_udm2(path: Path, clouds: NDArray[np.bool_], **options: Any) -> Path:
+    """Write a usable data mask: clear, snow, shadow, haze, haze, cloud, and so on."""
+    bands = np.random.default_rng(0).integers(0, 2, (8, *clouds.shape), np.uint8)
+    bands[0] = ~clouds
+    # Confidence in percent, and flags
+    bands[6:] = 77
+    options = {'nodata': None, 'transform': from_origin(LEFT, TOP, 3, 3)} | options
+    return write(path, bands, **options)
+
+
+def expected_weight(clouds: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the pixels around each that are near a cloud, of those in the scene."""
+    grown = clouds.copy()
+    height, width = clouds.shape
+    for y, x in np.argwhere(clouds):
+        grown[
+            max(y - RADIUS, 0) : y + RADIUS + 1, max(x - RADIUS, 0) : x + RADIUS + 1
+        ] = True
+    total = np.pad(grown, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    top, bottom = edges(height)
+    left, right = edges(width)
+    count = (bottom - top)[:, None] * (right - left)
+    corners = [
+        total[np.ix_(rows, columns)]
+        for rows, columns in (
+            (bottom, right),
+            (top, right),
+            (bottom, left),
+            (top, left),
+        )
+    ]
+    return (corners[0] - corners[1] - corners[2] + corners[3]) / count
+
+
+def edges(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last pixel, exclusive, of a neighbourhood."""
+    pixels = np.arange(size)
+    return (pixels - RADIUS).clip(0), (pixels + RADIUS + 1).clip(max=size)
+
+
+def distance(clouds: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows or columns to the nearest cloud."""
+    result = np.full(clouds.shape, np.inf)
+    y, x = np.mgrid[: clouds.shape[0], : clouds.shape[1]]
+    for row, col in np.argwhere(clouds):
+        steps = np.maximum(abs(y - row), abs(x - col))
+        result = np.minimum(result, steps)
+    return result
+
+
+@pytest.fixture(scope='module')
+def cloudy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp('scene') / 'cloudy.tif')
+
+
+def read_weight(
+    mask: Path, scene: Path, rows: tuple[int, ...] = (), columns: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
+    """The weight of the whole scene, read in parts that start at some of its pixels."""
+    with rasterio.open(scene) as dataset, CloudMask(mask, dataset) as opened:
+        height, width = dataset.shape
+        lines = [
+            [
+                opened.weight(Window(left, top, right - left, bottom - top))
+                for left, right in pairwise([0, *columns, width])
+            ]
+            for top, bottom in pairwise([0, *rows, height])
+        ]
+    return np.block(lines)
+
+
+class TestWeight:
+    @pytest.mark.parametrize('kind', [write_mask, write_udm2])
+    def test_values(self, cloudy: Path, tmp_path: Path, kind: Any) -> None:
+        clouds = make_clouds()
+        actual = read_weight(kind(tmp_path / 'mask.tif', clouds), cloudy)
+        assert actual.dtype == np.float32
+        assert np.abs(actual - expected_weight(clouds)).max() < 1e-5
+        far = distance(clouds) > 2 * RADIUS
+        assert (actual[clouds] == 1).all()
+        assert (actual[far] == 0).all()
+        between = actual[~clouds & ~far]
+        assert ((between > 0) & (between <= 1)).all()
+        # It falls step by step from the edge of a cloud, never by much
+        falling = actual[10:40, 55][::-1]
+        assert (np.diff(falling)[: 2 * RADIUS] < 0).all()
+        assert (falling[2 * RADIUS :] == 0).all()
+        for axis in (0, 1):
+            assert np.abs(np.diff(actual, axis=axis)).max() < 0.1
+
+    @pytest.mark.parametrize('columns', [(), (128,), (1, 60, 99, 259)])
+    @pytest.mark.parametrize('rows', [(1, 2), (64, 128, 192), (5, 25, 105, 209)])
+    def test_parts(
+        self,
+        cloudy: Path,
+        tmp_path: Path,
+        rows: tuple[int, ...],
+        columns: tuple[int, ...],
+    ) -> None:
+        """The window that is read at a time makes no difference."""
+        mask = write_mask(tmp_path / 'mask.tif', make_clouds())
+        actual = read_weight(mask, cloudy, rows, columns)
+        assert np.abs(actual - read_weight(mask, cloudy)).max() < 1e-6
+        assert (actual[make_clouds()] == 1).all()
+        assert (actual[distance(make_clouds()) > 2 * RADIUS] == 0).all()
+
+    @pytest.mark.parametrize('cloudy_all', [True, False])
+    def test_all(self, cloudy: Path, tmp_path: Path, cloudy_all: bool) -> None:
+        mask = write_mask(tmp_path / 'mask.tif', np.full(SHAPE, cloudy_all))
+        assert (read_weight(mask, cloudy) == cloudy_all).all()
+
+    @pytest.mark.parametrize('nodata', [0, 1, 255, 77])
+    @pytest.mark.parametrize('kind', [write_mask, write_udm2])
+    def test_declared_nodata(
+        self, cloudy: Path, tmp_path: Path, kind: Any, nodata: int
+    ) -> None:
+        """A value of the mask is one, whatever is declared."""
+        clouds = make_clouds()
+        mask = kind(tmp_path / 'mask.tif', clouds, nodata=nodata)
+        expected = read_weight(kind(tmp_path / 'plain.tif', clouds), cloudy)
+        assert (read_weight(mask, cloudy) == expected).all()
+
+
+class TestOtherGrids:
+    def test_resolution(self, cloudy: Path, tmp_path: Path) -> None:
+        """A coarser one, whose pixels are squares of those of the scene."""
+        coarse = np.random.default_rng(0).random((21, 26)) < 0.03
+        clouds = coarse.repeat(10, axis=0).repeat(10, axis=1)
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 30, 30)}
+        actual = read_weight(write_mask(tmp_path / 'mask.tif', coarse, **grid), cloudy)
+        expected = read_weight(write_mask(tmp_path / 'fine.tif', clouds), cloudy)
+        assert 0 < clouds.mean() < 0.2
+        assert (actual == expected).all()
+
+    @pytest.mark.parametrize('kind', [write_mask, write_udm2])
+    def test_crs(self, cloudy: Path, tmp_path: Path, kind: Any) -> None:
+        """In another zone, nearest pixels, to one pixel of 10 m."""
+        (x,), (y,) = transform('EPSG:32646', RADAR_CRS, [LEFT], [TOP])[:2]
+        left, top = round(x, -1) - 500, round(y, -1) + 500
+        size = 200
+        xs, ys = np.meshgrid(
+            left + 10 * (np.arange(size) + 0.5), top - 10 * (np.arange(size) + 0.5)
+        )
+        places = transform(RADAR_CRS, 'EPSG:32646', xs.ravel(), ys.ravel())[:2]
+        x, y = (np.reshape(place, (size, size)) for place in places)
+        clouds = (x - LEFT - 300) ** 2 + (y - TOP + 300) ** 2 < 120**2
+        grid = {'crs': RADAR_CRS, 'transform': from_origin(left, top, 10, 10)}
+        actual = read_weight(kind(tmp_path / 'mask.tif', clouds, **grid), cloudy)
+        y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+        radius = 3 * np.hypot(y + 0.5 - 100, x + 0.5 - 100)
+        assert (actual[radius < 120 - 15] == 1).all()
+        assert (actual[radius > 120 + 15 + 3 * 2 * RADIUS * np.sqrt(2)] == 0).all()
+        assert ((actual > 0) & (actual < 1)).sum() > 1000
+
+    @pytest.mark.parametrize('kind', [write_mask, write_udm2])
+    def test_outside(self, cloudy: Path, tmp_path: Path, kind: Any) -> None:
+        """Where there is no mask, nobody knows that it is clear."""
+        clouds = np.zeros((210, 130), dtype=bool)
+        actual = read_weight(kind(tmp_path / 'mask.tif', clouds), cloudy)
+        assert (actual[:, 130:] == 1).all()
+        assert (actual[:, : 130 - 2 * RADIUS] == 0).all()
+        between = actual[100, 130 - 2 * RADIUS : 130]
+        assert (np.diff(between) > 0).all()
+
+    def test_padding(self, cloudy: Path, tmp_path: Path) -> None:
+        """255 in a file is no mask, too."""
+        values = np.zeros((1, *SHAPE), dtype=np.uint8)
+        values[0, :, 130:] = 255
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        mask = write(tmp_path / 'mask.tif', values, nodata=255, **grid)
+        actual = read_weight(mask, cloudy)
+        assert (actual[:, 130:] == 1).all()
+        assert (actual[:, : 130 - 2 * RADIUS] == 0).all()
+
+
+class TestErrors:
+    @pytest.mark.parametrize('value', [2, 100, 254])
+    def test_value(self, cloudy: Path, tmp_path: Path, value: int) -> None:
+        values = np.zeros((1, *SHAPE), dtype=np.uint8)
+        values[0, 150, 200] = value
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        mask = write(tmp_path / 'mask.tif', values, **grid)
+        message = r'mask\.tif has values other than 0 and 1: take a UDM2 file'
+        with rasterio.open(cloudy) as scene, CloudMask(mask, scene) as opened:
+            assert (opened.weight(Window(0, 0, 260, 100)) == 0).all()
+            with pytest.raises(ValueError, match=message):
+                opened.weight(Window(0, 100, 260, 100))
+
+    def test_scene_for_a_mask(self, cloudy: Path, tmp_path: Path) -> None:
+        """A scene of eight bands is no UDM2."""
+        mask = write_scene(tmp_path / 'eight.tif', make_image(count=8))
+        message = r'eight\.tif has values other than 0 and 1'
+        with (
+            rasterio.open(cloudy) as scene,
+            CloudMask(mask, scene) as opened,
+            pytest.raises(ValueError, match=message),
+        ):
+            opened.weight(Window(0, 0, 260, 100))
+
+    @pytest.mark.parametrize('count', [2, 4, 9])
+    def test_bands(self, cloudy: Path, tmp_path: Path, count: int) -> None:
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        mask = write(tmp_path / 'mask.tif', np.zeros((count, 9, 9), np.uint8), **grid)
+        message = rf'mask\.tif has {count} bands: take a UDM2 file of 8 bands, or'
+        with rasterio.open(cloudy) as scene, pytest.raises(ValueError, match=message):
+            CloudMask(mask, scene)
+
+    def test_no_raster(self, cloudy: Path, tmp_path: Path) -> None:
+        plain = write_mask(tmp_path / 'mask.tif', make_clouds(), crs=None)
+        with rasterio.open(cloudy) as scene:
+            with pytest.raises(ValueError, match=r'mask\.tif has no CRS'):
+                CloudMask(plain, scene)
+            with pytest.raises(OSError, match=r'none\.tif is not a readable raster'):
+                CloudMask(tmp_path / 'none.tif', scene)

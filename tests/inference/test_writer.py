@@ -1,0 +1,339 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from rasterio.transform import from_origin
+from rasters import make_array, write
+from small_scene import LEFT, TOP, make_image, names, read, write_radar, write_scene
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchgeo.datasets import stack_samples
+from torchgeo.datasets.utils import Sample
+from torchgeo.samplers import RandomPatchSampler
+from torchgeo.tasks import BaseTask, PixelwiseRegression
+
+from torchgeo_planetcr.datasets.native import NativeRasterDataset
+from torchgeo_planetcr.inference import (
+    CloudyScenes,
+    GeoTIFFWriter,
+    SceneFiles,
+    TileBatchSampler,
+    TileSampler,
+)
+from torchgeo_planetcr.samplers import (
+    CenterNativePatchSampler,
+    GriddedNativePatchSampler,
+    RandomNativePatchSampler,
+)
+
+
+class PerPixel(BaseTask):
+    """Gives a function of each pixel, as an image or with what else belongs to it."""
+
+    def __init__(self, named: bool = False) -> None:
+        super().__init__()
+        self.named = named
+
+    def configure_models(self) -> None:
+        self.model = torch.nn.Identity()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        raise NotImplementedError
+
+    validation_step = test_step = training_step
+
+    def predict_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> Any:
+        image = batch['image']
+        prediction = torch.stack([image[:, 0] / 7, image.sum(dim=1)], dim=1)
+        return {'prediction': prediction, 'more': 1} if self.named else prediction
+
+
+def per_pixel(array: NDArray[Any]) -> NDArray[np.float32]:
+    """What the task gives."""
+    image = array.astype(np.float32)
+    return np.stack([image[0] / 7, image.sum(axis=0)])
+
+
+class Broken(PerPixel):
+    """Gives something else."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def predict_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> Any:
+        return self.answer(batch['image'])
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes of other bands, types, sizes and zones, to be read only."""
+    folder = tmp_path_factory.mktemp('scenes')
+    options: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+    write(folder / 'a.tif', make_array(3, 150, 130), crs='EPSG:32733', **options)
+    write(folder / 'b.TIF', make_array(3, 40, 200), nodata=9, **options)
+    return folder
+
+
+def make_trainer(writer: GeoTIFFWriter, folder: Path) -> Trainer:
+    return Trainer(
+        accelerator='cpu',
+        callbacks=[writer],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+    )
+
+
+def make_loader(
+    dataset: Any, size: int = 64, overlap: int = 16, **options: Any
+) -> DataLoader[Any]:
+    sampler = TileSampler(dataset, size=size, overlap=overlap)
+    options = {'batch_sampler': TileBatchSampler(sampler, 3)} | options
+    return DataLoader(dataset, collate_fn=stack_samples, **options)
+
+
+def predict(
+    writer: GeoTIFFWriter, task: BaseTask, loader: DataLoader[Any], folder: Path
+) -> None:
+    make_trainer(writer, folder).predict(task, loader, return_predictions=False)
+
+
+class TestOtherTasks:
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.parametrize('named', [True, False])
+    @pytest.mark.parametrize('num_workers', [0, 1])
+    def test_per_pixel(
+        self, scenes: Path, tmp_path: Path, named: bool, num_workers: int
+    ) -> None:
+        """Any number of bands, on the grid of each file."""
+        writer = GeoTIFFWriter(tmp_path / 'out', overlap=16)
+        loader = make_loader(NativeRasterDataset(scenes), num_workers=num_workers)
+        predict(writer, PerPixel(named), loader, tmp_path)
+        assert names(tmp_path / 'out') == {'a.tif', 'b.tif'}
+        assert [Path(path).name for path in writer.written] == ['a.tif', 'b.tif']
+        for name, source in (('a.tif', 'a.tif'), ('b.tif', 'b.TIF')):
+            with (
+                rasterio.open(scenes / source) as before,
+                rasterio.open(tmp_path / 'out' / name) as after,
+            ):
+                assert (after.crs, after.transform) == (before.crs, before.transform)
+                assert (after.shape, after.dtypes) == (before.shape, ('float32',) * 2)
+                assert after.nodata == (before.nodata or 0)
+                array, actual = before.read(), after.read()
+            expected = per_pixel(array)
+            assert np.abs(actual / expected - 1).max() < 1e-6
+
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    def test_pixelwise_regression(self, tmp_path: Path) -> None:
+        """TorchGeo's own task, on a network of TorchGeo that sees few pixels around."""
+        torch.manual_seed(0)
+        task = PixelwiseRegression(
+            model='fcn', in_channels=3, num_filters=4, loss='mse'
+        ).eval()
+        image = make_array(3, 150, 130)
+        path = write(tmp_path / 'scene.tif', image)
+        with torch.no_grad():
+            expected = task(torch.from_numpy(image.astype(np.float32))[None])[0].numpy()
+        writer = GeoTIFFWriter(tmp_path / 'out', overlap=32)
+        loader = make_loader(NativeRasterDataset(path), 96, 32)
+        predict(writer, task, loader, tmp_path)
+        actual = read(tmp_path / 'out' / 'scene.tif')
+        assert actual.shape == expected.shape == (1, 150, 130)
+        assert np.ptp(expected) > 10
+        assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
+
+    def test_windows(self, scenes: Path, tmp_path: Path) -> None:
+        """With other samplers of the package: windows that adjoin, or the centre."""
+        dataset = NativeRasterDataset(scenes / 'a.tif')
+        for number, sampler in enumerate(
+            (
+                GriddedNativePatchSampler(dataset, size=(50, 65)),
+                CenterNativePatchSampler(dataset, size=None),
+                CenterNativePatchSampler(dataset, size=20),
+            )
+        ):
+            out = tmp_path / str(number)
+            loader = make_loader(dataset, batch_sampler=None, sampler=sampler)
+            predict(GeoTIFFWriter(out), PerPixel(), loader, tmp_path)
+            actual, expected = read(out / 'a.tif'), per_pixel(read(scenes / 'a.tif'))
+            if number == 2:
+                part = expected[:, 65:85, 55:75].copy()
+                expected[:] = 0
+                expected[:, 65:85, 55:75] = part
+            assert np.abs(actual - expected).max() < 1e-6 * expected.max()
+
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
+    def test_uint16(self, scenes: Path, tmp_path: Path) -> None:
+        writer = GeoTIFFWriter(tmp_path / 'out', 16, dtype='uint16')
+        dataset = NativeRasterDataset(scenes / 'a.tif')
+
+        def answer(image: Tensor) -> Tensor:
+            return image[:, :1] / 10000
+
+        predict(writer, Broken(answer), make_loader(dataset), tmp_path)
+        actual = read(tmp_path / 'out' / 'a.tif')
+        assert actual.dtype == np.uint16
+        assert (actual == read(scenes / 'a.tif')[:1]).all()
+
+
+@pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+@pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
+class TestErrors:
+    def test_existing(self, scenes: Path, tmp_path: Path) -> None:
+        """One of two exists: nothing is begun."""
+        out = tmp_path / 'out'
+        out.mkdir()
+        (out / 'b.tif').write_text('mine')
+        loader = make_loader(NativeRasterDataset(scenes))
+        with pytest.raises(FileExistsError, match=rf'{out}/b\.tif exists: .*overwrite'):
+            predict(GeoTIFFWriter(out, 16), PerPixel(), loader, tmp_path)
+        assert (out / 'b.tif').read_text() == 'mine'
+        assert names(out) == {'b.tif'}
+        predict(GeoTIFFWriter(out, 16, overwrite=True), PerPixel(), loader, tmp_path)
+        assert read(out / 'b.tif').shape == (2, 40, 200)
+        assert names(out) == {'b.tif'}
+
+    def test_source(self, scenes: Path, tmp_path: Path) -> None:
+        """Predictions are not written over what they are of."""
+        path = write(tmp_path / 'a.tif', make_array(3, 64, 64))
+        before = path.read_bytes()
+        loader = make_loader(NativeRasterDataset(path))
+        writer = GeoTIFFWriter(tmp_path, 16, overwrite=True)
+        with pytest.raises(ValueError, match='would replace what is read'):
+            predict(writer, PerPixel(), loader, tmp_path)
+        assert path.read_bytes() == before
+        assert names(tmp_path) == {'a.tif'}
+
+    @pytest.mark.parametrize(
+        ('answer', 'message'),
+        [
+            (
+                lambda x: x[..., 1:],
+                r'\(3, 3, 64, 63\) instead of .* \(3, bands, 64, 64\)',
+            ),
+            (lambda x: x[:, 0], r'makes \(3, 64, 64\) instead'),
+            (lambda x: x[:2], r'makes \(2, 3, 64, 64\) instead'),
+            (lambda x: x.mean(dim=(2, 3)), r'makes \(3, 3\) instead of images'),
+            (lambda x: [x], 'makes list instead of images of shape'),
+            (
+                lambda x: x / 0,
+                r'NaN or infinite, in .*a\.tif at or after x = 500001, y =',
+            ),
+            (lambda x: x * np.nan, r'NaN or infinite, in .*a\.tif'),
+        ],
+    )
+    def test_no_image(
+        self, scenes: Path, tmp_path: Path, answer: Any, message: str
+    ) -> None:
+        loader = make_loader(NativeRasterDataset(scenes))
+        with pytest.raises(ValueError, match=message):
+            predict(
+                GeoTIFFWriter(tmp_path / 'out', 16), Broken(answer), loader, tmp_path
+            )
+        assert not list(tmp_path.iterdir())
+
+    def test_no_file(self, scenes: Path, tmp_path: Path) -> None:
+        """TorchGeo's own sampler gives windows that know no file."""
+        dataset = NativeRasterDataset(scenes / 'a.tif')
+        sampler = RandomPatchSampler(dataset, size=32, length=2)
+        loader = make_loader(dataset, batch_sampler=None, sampler=sampler)
+        with pytest.raises(ValueError, match='windows do not say of which file they'):
+            predict(GeoTIFFWriter(tmp_path / 'out'), PerPixel(), loader, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_shuffled(self, scenes: Path, tmp_path: Path) -> None:
+        """Windows that come from anywhere."""
+        for paths, message in (
+            (scenes / 'a.tif', 'comes after one at row'),
+            (scenes, 'comes after one at row|do not follow each other'),
+        ):
+            dataset = NativeRasterDataset(paths)
+            sampler = RandomNativePatchSampler(dataset, size=32, length=60, generator=0)
+            loader = make_loader(dataset, batch_sampler=None, sampler=sampler)
+            writer = GeoTIFFWriter(tmp_path / 'out', overwrite=True)
+            with pytest.raises(ValueError, match=message):
+                predict(writer, PerPixel(), loader, tmp_path)
+
+    def test_file_again(self, scenes: Path, tmp_path: Path) -> None:
+        """A file whose windows come in two parts is not replaced by the second one."""
+
+        class Again(TileSampler):
+            def __iter__(self) -> Any:
+                tiles: Iterable[Any] = list(super().__iter__())
+                yield from [*tiles, *tiles]
+
+            def num_batches(self, batch_size: int) -> int:
+                return 2 * super().num_batches(batch_size)
+
+        dataset = NativeRasterDataset(scenes)
+        sampler = Again(dataset, size=64, overlap=16)
+        batches = TileBatchSampler(sampler, 3)
+        loader = make_loader(dataset, batch_sampler=batches)
+        writer = GeoTIFFWriter(tmp_path / 'out', 16, overwrite=True)
+        with pytest.raises(ValueError, match=r'a\.tif do not follow each other'):
+            predict(writer, PerPixel(), loader, tmp_path)
+        assert names(tmp_path / 'out') == {'a.tif', 'b.tif'}
+
+    def test_bands(self, tmp_path: Path) -> None:
+        """A composite is made of four bands."""
+        cloudy, s1 = write_scene(tmp_path / 'c.tif'), write_radar(tmp_path / 's.tif')
+        mask = write_scene(tmp_path / 'm.tif', np.ones((1, 210, 260), np.uint8))
+        dataset = CloudyScenes([SceneFiles(str(cloudy), (str(s1),))])
+        masks = {str(cloudy): mask}
+        writer = GeoTIFFWriter(tmp_path / 'out', 16, masks=masks)
+        with pytest.raises(
+            ValueError, match='makes 2 bands instead of B, G, R and NIR'
+        ):
+            predict(writer, PerPixel(), make_loader(dataset), tmp_path)
+        assert not list((tmp_path / 'out').iterdir())
+
+    def test_dtype(self) -> None:
+        dtype: Any = 'int16'
+        with pytest.raises(ValueError, match="dtype='int16' is not one of uint16, flo"):
+            GeoTIFFWriter('out', dtype=dtype)
+
+
+def test_names(tmp_path: Path) -> None:
+    """Only what is a suffix is cut off."""
+    folder = tmp_path / 'scenes'
+    folder.mkdir()
+    paths = [
+        write_scene(folder / name, make_image(40, 50), driver='GTiff')
+        for name in ('a.v1.tif', 'b.img', 'c')
+    ]
+    writer = GeoTIFFWriter(tmp_path / 'out')
+    dataset = NativeRasterDataset(paths)
+    sampler = CenterNativePatchSampler(dataset, size=None)
+    loader = make_loader(dataset, batch_sampler=None, sampler=sampler)
+    predict(writer, PerPixel(), loader, tmp_path)
+    assert names(tmp_path / 'out') == {'a.v1.tif', 'b.img.tif', 'c.tif'}
+
+
+def test_mapping(scenes: Path, tmp_path: Path) -> None:
+    """A path for each file."""
+    out = {str(scenes / 'a.tif'): tmp_path / 'x' / 'y.tif', str(scenes / 'b.TIF'): 'z'}
+    out[str(scenes / 'b.TIF')] = tmp_path / 'z.tif'
+    dataset = NativeRasterDataset(scenes)
+    sampler = CenterNativePatchSampler(dataset, size=None)
+    loader = make_loader(dataset, batch_sampler=None, sampler=sampler)
+    predict(GeoTIFFWriter(out), PerPixel(), loader, tmp_path)
+    assert read(tmp_path / 'x' / 'y.tif').shape == (2, 150, 130)
+    assert read(tmp_path / 'z.tif').shape == (2, 40, 200)

@@ -1,0 +1,77 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Mosaics of the predictions of patches."""
+
+import os
+import tempfile
+
+import rasterio
+import rasterio.shutil
+from geopandas import GeoDataFrame
+from rasterio.merge import merge
+from torchgeo.datasets.utils import Path
+
+from .output import COG, name_bands
+
+
+def mosaic_areas(
+    index: GeoDataFrame, predictions: Path, out: Path, overwrite: bool = False
+) -> list[str]:
+    """Put the predictions of the patches of each area together.
+
+    An area whose patches lie in two UTM zones becomes two files, as no pixel is
+    reprojected. Where patches overlap, the first one is on top.
+
+    Args:
+        index: Index of :class:`~torchgeo_planetcr.datasets.PlanetCR`.
+        predictions: Folder that holds ``<patch>.tif`` for each patch of it.
+        out: Folder to write ``<area>.tif`` to, or ``<area>_<EPSG code>.tif`` for an area
+            in several zones.
+        overwrite: Replace mosaics that exist.
+
+    Returns:
+        Paths of the mosaics.
+
+    Raises:
+        FileExistsError: If a mosaic exists and *overwrite* is not set.
+        FileNotFoundError: If a prediction is missing.
+        OSError: If a file cannot be read or written.
+    """
+    os.makedirs(out, exist_ok=True)
+    written = []
+    for area, patches in index.groupby('aoi'):
+        zones = patches.groupby('native_crs')
+        for crs, rows in zones:
+            name = area if len(zones) == 1 else f'{area}_{str(crs).split(":")[-1]}'
+            files = [
+                os.path.join(predictions, f'{patch}.tif') for patch in rows['patch']
+            ]
+            path = os.path.join(out, f'{name}.tif')
+            if os.path.exists(path) and not overwrite:
+                msg = f'{path} exists: write to another folder, or overwrite it with '
+                msg += '--overwrite (overwrite=True).'
+                raise FileExistsError(msg)
+            _merge(files, path)
+            written.append(path)
+    return written
+
+
+def _merge(files: list[str], path: str) -> None:
+    """Merge rasters of one grid into a cloud-optimised GeoTIFF."""
+    if missing := [file for file in files if not os.path.exists(file)]:
+        msg = f'{missing[0]} is missing: predict all patches first.'
+        raise FileNotFoundError(msg)
+    parent = os.path.dirname(os.path.abspath(path))
+    with tempfile.TemporaryDirectory(dir=parent, prefix='.unfinished-') as folder:
+        raw, whole = (os.path.join(folder, name) for name in ('raw.tif', 'whole.tif'))
+        try:
+            merge(files, dst_path=raw)
+            with rasterio.open(raw, 'r+') as dataset:
+                name_bands(dataset)
+            rasterio.shutil.copy(raw, whole, **COG)
+        # Those of GDAL that rasterio does not know are no OSError
+        except Exception as error:
+            msg = f'{path} cannot be written: {error}'
+            raise OSError(msg) from error
+        os.replace(whole, path)

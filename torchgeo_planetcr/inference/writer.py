@@ -1,0 +1,264 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Predictions of Lightning's trainer as GeoTIFFs."""
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from numpy.typing import NDArray
+from torch import Tensor
+from torchgeo.datasets.utils import Path
+
+from ..datasets.native import NativeSlice
+from .output import OutputFile
+from .scenes import SUFFIXES
+
+#: Predictions that wait to be written, at most.
+AHEAD = 8
+
+
+class GeoTIFFWriter(BasePredictionWriter):
+    """Write what a task predicts as cloud-optimised GeoTIFFs, each on its own grid.
+
+    There is one for each row of the index that is predicted, on the grid and in the CRS of
+    its file, put together from windows that may overlap. It is written in a thread beside
+    the model, and appears under its name when it is whole.
+
+    For any TorchGeo task whose ``predict_step`` returns images, (B, C, H, W), as they are
+    or as ``prediction``, and any
+    :class:`~torchgeo_planetcr.datasets.native.NativeRasterDataset` with a sampler of this
+    package: :class:`~torchgeo_planetcr.inference.TileSampler` for scenes, so that each
+    process takes whole ones, or
+    :class:`~torchgeo_planetcr.samplers.CenterNativePatchSampler` for patches.
+    """
+
+    def __init__(
+        self,
+        out: Path | Mapping[str, Path],
+        overlap: int = 0,
+        dtype: Literal['uint16', 'float32'] = 'float32',
+        bands: Sequence[int] | None = None,
+        masks: Mapping[str, Path] | None = None,
+        quicklook: bool = False,
+        name: str = 'filepath',
+        overwrite: bool = False,
+    ) -> None:
+        """Initialize a new GeoTIFFWriter instance.
+
+        Args:
+            out: Folder to write to, or the GeoTIFF to write for each file.
+            overlap: Number of pixels that neighbouring windows share, half of which is
+                thrown away, while they fade into each other over the rest.
+            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
+            bands: Positions of B, G, R and NIR in the files that are predicted, from 1,
+                for composites and quicklooks (defaults to those of PlanetScope's products
+                of four and eight bands).
+            masks: Cloud masks by file; where one is clear, the file is kept, see
+                :class:`~torchgeo_planetcr.inference.CloudMask`.
+            quicklook: Draw a picture beside each GeoTIFF, before and after.
+            name: Column of the index that names the GeoTIFFs in a folder.
+            overwrite: Replace GeoTIFFs that exist.
+
+        Raises:
+            ValueError: If *dtype* is unknown.
+        """
+        super().__init__('batch')
+        if dtype not in ('uint16', 'float32'):
+            msg = f'dtype={dtype!r} is not one of uint16, float32.'
+            raise ValueError(msg)
+        self.out, self.name, self.overwrite = out, name, overwrite
+        self.masks = masks or {}
+        self.options: dict[str, Any] = {
+            'overlap': overlap,
+            'dtype': dtype,
+            'bands': bands,
+            'quicklook': quicklook,
+        }
+        #: GeoTIFFs that this process has written.
+        self.written: list[str] = []
+        self._executor: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[None]] = deque()
+        self._current: tuple[str, OutputFile] | None = None
+        self._names: dict[str, str] = {}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the thread, and find out how files will be called.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+
+        Raises:
+            FileExistsError: If a GeoTIFF exists and is not to be replaced.
+            ValueError: If there is not one data loader, of a native data set, or if what
+                is read would be replaced.
+        """
+        loaders: Any = trainer.predict_dataloaders
+        index = getattr(getattr(loaders, 'dataset', None), 'index', {})
+        if 'filepath' not in index or self.name not in index:
+            msg = (
+                'GeoTIFFs are written of one data loader, of a data set with an index '
+            )
+            msg += f'of files and a column {self.name!r} in it.'
+            raise ValueError(msg)
+        self._names = dict(zip(index['filepath'], index[self.name], strict=True))
+        for filepath in self._names:
+            self._check_path(filepath)
+        self.written = []
+        self._executor = ThreadPoolExecutor(1)
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[Any] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Take the predictions of a batch.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            prediction: Images of shape (B, C, H, W), or a dictionary with
+                ``prediction``.
+            batch_indices: Windows of the batch.
+            batch: The batch.
+            batch_idx: Number of the batch.
+            dataloader_idx: Number of the data loader.
+
+        Raises:
+            OSError: If a file cannot be read or written.
+            ValueError: If the windows do not say of which file they are, or if the
+                prediction is no image of them or has values that are not finite.
+        """
+        images = (
+            prediction['prediction'] if isinstance(prediction, dict) else prediction
+        )
+        windows: list[Any] = list(batch_indices or [])
+        if not all(isinstance(w, NativeSlice) and w.filepath for w in windows):
+            msg = 'windows do not say of which file they are: use a sampler of '
+            msg += 'torchgeo_planetcr.'
+            raise ValueError(msg)
+        _check(images, batch['image'], windows)
+        array = images.float().cpu().numpy()
+        assert self._executor is not None
+        self._pending.append(self._executor.submit(self._add, windows, array))
+        while len(self._pending) > AHEAD or (self._pending and self._pending[0].done()):
+            self._pending.popleft().result()
+        # Lightning keeps the windows of all batches, which of many scenes are millions
+        if isinstance(batch_indices, list):
+            batch_indices.clear()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait until all is written.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+        """
+        assert self._executor is not None
+        self._pending.append(self._executor.submit(self._finish))
+        while self._pending:
+            self._pending.popleft().result()
+        self._executor.shutdown()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave nothing unfinished behind.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            exception: What went wrong.
+        """
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+        self._pending.clear()
+        if self._current is not None:
+            self._current[1].close()
+            self._current = None
+
+    def output_path(self, filepath: str) -> str:
+        """Where the prediction of a file goes.
+
+        Args:
+            filepath: The file.
+
+        Returns:
+            Path of the GeoTIFF.
+        """
+        if isinstance(self.out, Mapping):
+            return os.fspath(self.out[filepath])
+        name = os.path.basename(self._names[filepath])
+        stem, suffix = os.path.splitext(name)
+        stem = stem if suffix.lower() in SUFFIXES else name
+        return os.path.join(self.out, f'{stem}.tif')
+
+    def _add(self, windows: Sequence[NativeSlice], images: NDArray[np.float32]) -> None:
+        """Add predictions to their files, in the thread."""
+        for number, window in enumerate(windows):
+            assert window.filepath is not None
+            if self._current is None or self._current[0] != window.filepath:
+                self._finish()
+                self._current = window.filepath, self._open(window.filepath)
+            self._current[1].add(window, images[number])
+
+    def _check_path(self, filepath: str) -> None:
+        """Refuse to replace the file that is predicted, and what nobody gave up."""
+        path = self.output_path(filepath)
+        if os.path.realpath(path) == os.path.realpath(filepath):
+            msg = f'{path} would replace what is read: write to another folder.'
+            raise ValueError(msg)
+        if os.path.exists(path) and not self.overwrite:
+            msg = f'{path} exists: write to another folder, or overwrite it with '
+            msg += '--overwrite (overwrite=True).'
+            raise FileExistsError(msg)
+
+    def _open(self, filepath: str) -> OutputFile:
+        """Open the GeoTIFF of a file."""
+        path = self.output_path(filepath)
+        if path in self.written:
+            msg = f'windows of {filepath} do not follow each other: use a sampler that '
+            msg += 'does not shuffle them.'
+            raise ValueError(msg)
+        mask = self.masks.get(filepath)
+        return OutputFile(path, filepath, mask=mask, **self.options)
+
+    def _finish(self) -> None:
+        """Finish the GeoTIFF that is open, in the thread."""
+        if self._current is not None:
+            _, file = self._current
+            file.finish()
+            self.written.append(file.path)
+            self._current = None
+
+
+def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
+    """Refuse predictions that are no images of their windows."""
+    size = (*inputs.shape[-2:],)
+    found = (*images.shape,) if isinstance(images, Tensor) else type(images).__name__
+    if not isinstance(images, Tensor) or (
+        images.ndim != 4 or (len(images), *images.shape[-2:]) != (len(windows), *size)
+    ):
+        msg = f'the model makes {found} instead of images of shape '
+        msg += f'({len(windows)}, bands, {size[0]}, {size[1]}).'
+        raise ValueError(msg)
+    if not images.isfinite().all():
+        x, y = windows[0].x, windows[0].y
+        msg = 'the model makes values that are NaN or infinite, in '
+        msg += (
+            f'{windows[0].filepath} at or after x = {x.start:.0f}, y = {y.stop:.0f}: '
+        )
+        msg += 'take another checkpoint.'
+        raise ValueError(msg)
