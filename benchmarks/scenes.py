@@ -1,0 +1,394 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Measure what `planetcr remove-clouds` takes beside the model, and write it up.
+
+    python benchmarks/scenes.py [--device cuda] [--output docs] [--quick]
+
+On a CPU it takes about half an hour, 3 GB of memory and 5 GB of disk. Nothing else should
+run meanwhile. ``--quick`` is a trial.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+import torch
+from data_loading import say
+from evaluation import clock
+from models import TRIAL, machine, memory
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from report import Goal, goal_table, spread, table, wrap
+
+from torchgeo_planetcr import remove_clouds
+from torchgeo_planetcr.inference import TileSampler, find_scenes
+from torchgeo_planetcr.inference.scenes import CloudyScenes
+from torchgeo_planetcr.models import DSen2CR
+
+#: Tiles and their overlap in pixels, as by default.
+TILE_SIZE, OVERLAP = 512, 64
+
+#: Corner of the scenes, and that of Sentinel-1 in the next zone.
+CORNER, RADAR_CORNER = (600_000, 5_500_000), (160_000, 5_530_000)
+
+#: Seconds between two looks at memory.
+INTERVAL = 0.05
+
+
+class Effort(NamedTuple):
+    """How much to measure."""
+
+    #: Rows and columns of the scene that time is taken on.
+    size: int
+    rounds: int
+    #: Rows and columns of scenes that memory is compared at.
+    sizes: tuple[int, int]
+
+
+#: 7 x 7 tiles.
+FULL = Effort(3200, 5, (3000, 12000))
+QUICK = Effort(960, 2, (1000, 2000))
+
+
+class Settings(NamedTuple):
+    """What differs between a CPU and a GPU."""
+
+    accelerator: str
+    #: Of DSen2-CR: that of `examples/dsen2cr_one_minute.yaml`, or the authors'.
+    model: dict[str, int]
+    batch_size: int
+    num_workers: int
+
+
+SETTINGS = {
+    'cpu': Settings('cpu', {'features': 32, 'num_blocks': 4}, 1, 1),
+    'cuda': Settings('gpu', {}, 8, 8),
+}
+
+
+def make_scene(folder: Path, size: int) -> tuple[Path, Path]:
+    """Make a scene of smooth noise, and Sentinel-1 in the next zone.
+
+    Args:
+        folder: where to.
+        size: rows and columns of the scene.
+
+    Returns:
+        Paths of both, compressed, the scene with overviews as PlanetScope's products.
+    """
+    rng = np.random.default_rng(0)
+    cloudy, s1 = folder / 'cloudy.tif', folder / 's1.tif'
+    common: dict[str, Any] = {'driver': 'GTiff', 'tiled': True, 'compress': 'lzw'}
+    overviews = [2**level for level in range(1, 6)]
+    texture = torch.from_numpy(rng.normal(size=(1, 4, 64, 64)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(texture, (512, 512), mode='bicubic')
+    with rasterio.open(
+        cloudy,
+        'w',
+        **common,
+        height=size,
+        width=size,
+        count=4,
+        dtype='uint16',
+        nodata=0,
+        crs='EPSG:32633',
+        transform=from_origin(*CORNER, 3, 3),
+        blockxsize=512,
+        blockysize=512,
+    ) as dataset:
+        for row in range(0, size, 512):
+            for col in range(0, size, 512):
+                noise = rng.normal(size=(4, 512, 512))
+                values = 3000 + 800 * smooth[0].numpy() + 50 * noise
+                height, width = min(512, size - row), min(512, size - col)
+                dataset.write(
+                    values[:, :height, :width].clip(1, 10000).astype(np.uint16),
+                    window=Window(col, row, width, height),
+                )
+        dataset.build_overviews(overviews, Resampling.average)
+    side = int(0.3 * size) + 7000
+    with rasterio.open(
+        s1,
+        'w',
+        **common,
+        height=side,
+        width=side,
+        count=2,
+        dtype='float32',
+        crs='EPSG:32634',
+        transform=from_origin(*RADAR_CORNER, 10, 10),
+    ) as dataset:
+        for row in range(0, side, 512):
+            height = min(512, side - row)
+            values = rng.normal(size=(2, height, side)).astype(np.float32)
+            values += np.array([-11, -18], np.float32)[:, None, None]
+            dataset.write(values, window=Window(0, row, side, height))
+    return cloudy, s1
+
+
+def make_model(device: str) -> DSen2CR:
+    """Make DSen2-CR with random weights."""
+    torch.manual_seed(0)
+    return DSen2CR(**SETTINGS[device].model).eval()
+
+
+def restore(cloudy: Path, s1: Path, out: Path, device: str) -> None:
+    """Remove the clouds of a scene."""
+    settings = SETTINGS[device]
+    remove_clouds(
+        make_model(device),
+        cloudy,
+        s1,
+        out,
+        tile_size=TILE_SIZE,
+        overlap=OVERLAP,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        accelerator=settings.accelerator,
+        overwrite=True,
+    )
+
+
+def count_tiles(cloudy: Path, s1: Path) -> int:
+    """Number of tiles of a scene."""
+    scenes = CloudyScenes(find_scenes(cloudy, s1))
+    return len(TileSampler(scenes, size=TILE_SIZE, overlap=OVERLAP))
+
+
+def measure_time(effort: Effort, device: str) -> tuple[int, NDArray[np.float64]]:
+    """Time the bare model and the command on the same number of tiles, in turns.
+
+    Args:
+        effort: how much to measure.
+        device: 'cpu' or 'cuda'.
+
+    Returns:
+        Number of tiles, and seconds of both in each turn, of shape (turns, 2).
+    """
+    settings = SETTINGS[device]
+    with tempfile.TemporaryDirectory() as folder:
+        cloudy, s1 = make_scene(Path(folder), effort.size)
+        out = Path(folder, 'out.tif')
+        tiles = count_tiles(cloudy, s1)
+        model = make_model(device).to(device)
+        image, image_s1 = (
+            torch.rand(settings.batch_size, bands, TILE_SIZE, TILE_SIZE, device=device)
+            for bands in (4, 2)
+        )
+
+        def run_model() -> None:
+            with torch.inference_mode():
+                for _ in range(0, tiles, settings.batch_size):
+                    model(image, image_s1)
+
+        seconds = []
+        for turn in range(effort.rounds + 1):
+            say(f'turn {turn} of {effort.rounds}')
+            times = [
+                clock(run_model, device),
+                clock(lambda: restore(cloudy, s1, out, device), device),
+            ]
+            # The first turn chooses algorithms and loads libraries
+            if turn:
+                seconds.append(times)
+    return tiles, np.array(seconds)
+
+
+def work(size: int, device: str) -> None:
+    """Restore a scene in this process, and say what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        cloudy, s1 = make_scene(Path(folder), size)
+        before = memory('VmRSS')
+        # What making the scene took is not that of restoring it
+        Path('/proc/self/clear_refs').write_text('5')
+        start = time.perf_counter()
+        restore(cloudy, s1, Path(folder, 'out.tif'), device)
+        seconds = time.perf_counter() - start
+        tiles = count_tiles(cloudy, s1)
+    result = {'before': before, 'peak': memory('VmHWM'), 'seconds': seconds}
+    print(json.dumps({**result, 'tiles': tiles}))
+
+
+def proportional_memory(process: int) -> float:
+    """Memory of a process and its children in MB, shared pages counted once."""
+    total = 0.0
+    children = Path(f'/proc/{process}/task/{process}/children')
+    try:
+        for line in Path(f'/proc/{process}/smaps_rollup').read_text().splitlines():
+            if line.startswith('Pss:'):
+                total += int(line.split()[1]) * 1024 / 1e6
+        for child in children.read_text().split():
+            total += proportional_memory(int(child))
+    # It has just ended
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return total
+
+
+def measure_memory(effort: Effort, device: str) -> list[dict[str, float]]:
+    """Restore scenes of different sizes, each in a process of its own.
+
+    Args:
+        effort: how much to measure.
+        device: 'cpu' or 'cuda'.
+
+    Returns:
+        Memory before, the peak of the process and of all processes together in MB,
+        seconds and number of tiles, of each scene.
+    """
+    results = []
+    for size in effort.sizes:
+        say(f'memory: {size} x {size}')
+        command = [sys.executable, __file__, '--work', str(size), '--device', device]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            together = 0.0
+            while process.poll() is None:
+                together = max(together, proportional_memory(process.pid))
+                time.sleep(INTERVAL)
+            assert process.stdout is not None
+            lines = process.stdout.read().splitlines()
+        results.append(json.loads(lines[-1]) | {'together': together})
+    return results
+
+
+def measure_all(effort: Effort, device: str) -> str:
+    """Measure everything.
+
+    Args:
+        effort: how much to measure.
+        device: 'cpu' or 'cuda'.
+
+    Returns:
+        The report.
+    """
+    start, load = time.time(), os.getloadavg()[0]
+    settings = SETTINGS[device]
+    tiles, seconds = measure_time(effort, device)
+    shares = 100 * seconds[:, 0] / seconds[:, 1]
+    results = measure_memory(effort, device)
+    small, large = (result['together'] for result in results)
+    growth = 100 * (large / small - 1)
+    goals = [
+        Goal(
+            'tiles per second, against the bare model',
+            'at least 85 %',
+            f'{spread(shares)} %',
+            bool(np.median(shares) >= 85),
+        ),
+        Goal(
+            f'peak of memory at {effort.sizes[1]} against {effort.sizes[0]} rows and '
+            'columns',
+            'within 10 %',
+            f'{growth:+.1f} %',
+            abs(growth) <= 10,
+        ),
+    ]
+    speeds = tiles / seconds
+    time_table = table(
+        ['', 's for the scene', 'tiles per second'],
+        [
+            [name, spread(seconds[:, column]), spread(speeds[:, column])]
+            for column, name in enumerate(['the bare model', '`remove_clouds`'])
+        ],
+    )
+    memory_table = table(
+        [
+            'rows and columns',
+            'tiles',
+            'MB before',
+            'MB at most, the process',
+            'MB at most, with the one that reads',
+            's',
+        ],
+        [
+            [
+                str(size),
+                str(result['tiles']),
+                f'{result["before"]:.0f}',
+                f'{result["peak"]:.0f}',
+                f'{result["together"]:.0f}',
+                f'{result["seconds"]:.0f}',
+            ]
+            for size, result in zip(effort.sizes, results, strict=True)
+        ],
+    )
+    name = f'scenes.py{" --device cuda" if device == "cuda" else ""}'
+    network = ', '.join(f'{key}={value}' for key, value in settings.model.items())
+    return wrap(f"""# What it takes to restore a scene
+
+<!-- Written by `python benchmarks/{name}`: run it again instead of editing. -->
+
+{TRIAL if effort is QUICK else ''}`python benchmarks/{name}` measured this on one machine and in
+one run, and wrote this page. Figures are the median and, in brackets, the least and the
+largest of all turns.
+
+Machine: {machine(device, start, load)}
+
+## What was to be reached
+
+{goal_table(goals)}
+
+## Time
+
+The bare model, `dsen2cr({network})`, on tensors that are in memory, and `remove_clouds` with
+it on a scene of {effort.size} x {effort.size} pixels from the opening of the files to the
+picture, {effort.rounds} times in turns: {tiles} tiles of {TILE_SIZE} x {TILE_SIZE} pixels with an overlap of
+{OVERLAP}, {settings.batch_size} in a batch, in float32, read by {settings.num_workers} process(es). The scene has four
+bands in EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed.
+
+{time_table}
+
+## Memory
+
+The same on scenes of different sizes, each in a process of its own. Resident memory of the
+process that runs the model, and of it and the one that reads together, where pages that both
+share count once (`Pss`). "Before" is what the libraries take.
+
+{memory_table}
+""")
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='folder of the report (defaults to docs; a trial is only printed)',
+    )
+    parser.add_argument('--quick', action='store_true', help='a trial')
+    # How this script starts itself
+    parser.add_argument('--work', type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work, args.device)
+        return
+    output = args.output
+    if output is None and not args.quick:
+        output = Path(__file__).parents[1] / 'docs'
+    text = measure_all(QUICK if args.quick else FULL, args.device)
+    print(text)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        suffix = '' if args.device == 'cpu' else f'-{args.device}'
+        (output / f'scenes-cost{suffix}.md').write_text(text)
+
+
+if __name__ == '__main__':
+    main()
