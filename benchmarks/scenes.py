@@ -276,9 +276,9 @@ def measure_all(effort: Effort, device: str) -> str:
     """
     start, load = time.time(), os.getloadavg()[0]
     settings = SETTINGS[device]
+    results = measure_memory(effort, device)
     tiles, seconds = measure_time(effort, device)
     shares = 100 * seconds[:, 0] / seconds[:, 1]
-    results = measure_memory(effort, device)
     small, large = (result['together'] for result in results)
     growth = 100 * (large / small - 1)
     goals = [

@@ -33,19 +33,26 @@ from torchgeo_planetcr.main import run_trainer
 DOCS = Path(__file__).parent
 CONFIG = DOCS.parent / 'examples' / 'dsen2cr_one_minute.yaml'
 
-#: Side length of a patch in pixels, at 3 m and at 10 m.
-SIZE, COARSE_SIZE = 300, 90
+#: Side length of a patch in pixels, and of a pixel of it in those of 10 m.
+SIZE, COARSE = 300, 0.3
 
 #: Pixels around a picture of a patch.
 MARGIN = 20
 
-#: Quadrants of the image: split, area, rows and columns, and number of patches.
-QUADRANTS = (
+#: A quadrant of the image: split, area, rows and columns, and number of patches.
+type Quadrant = tuple[str, str, tuple[int, int], int]
+
+#: Those of the report.
+QUADRANTS: tuple[Quadrant, ...] = (
     ('train', 'spring_1', (0, 0), 8),
     ('train', 'summer_2', (1, 1), 8),
     ('test', 'fall_3', (0, 1), 2),
     ('test', 'winter_4', (1, 0), 2),
 )
+
+
+#: Opacity of the thickest cloud.
+THICKNESS = (0.6, 0.95)
 
 
 def read_ground() -> Tensor:
@@ -55,12 +62,15 @@ def read_ground() -> Tensor:
     return F.interpolate(chip, scale_factor=2, mode='bicubic').clamp(0.001, 1)[0]
 
 
-def simulate(clear: Tensor, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
+def simulate(
+    clear: Tensor, rng: np.random.Generator, thickness: tuple[float, float]
+) -> dict[str, NDArray[np.generic]]:
     """Simulate what belongs to a clear image.
 
     Args:
-        clear: Reflectance of shape (4, 300, 300).
+        clear: Reflectance of shape (4, H, W).
         rng: Random numbers.
+        thickness: Least and largest opacity of the thickest cloud.
 
     Returns:
         Arrays by kind of file.
@@ -68,7 +78,7 @@ def simulate(clear: Tensor, rng: np.random.Generator) -> dict[str, NDArray[np.ge
     cloudy, cloud, _ = add_cloud_and_shadow(
         clear,
         min_lvl=(0.0, 0.1),
-        max_lvl=(0.6, 0.95),
+        max_lvl=thickness,
         clear_threshold=(0.3, 0.5),
         channel_offset=0,
         cloud_color=False,
@@ -76,10 +86,11 @@ def simulate(clear: Tensor, rng: np.random.Generator) -> dict[str, NDArray[np.ge
     )
     mask = cloud[0].mean(dim=0).numpy() > 0.25
 
-    coarse = F.interpolate(clear[None], (COARSE_SIZE, COARSE_SIZE), mode='area')[0]
+    shape = [round(COARSE * length) for length in clear.shape[1:]]
+    coarse = F.interpolate(clear[None], shape, mode='area')[0]
     _, _, red, infrared = coarse.numpy()
     vegetation = (infrared - red) / (infrared + red)
-    speckle = 10 * np.log10(rng.gamma(6, 1 / 6, (2, COARSE_SIZE, COARSE_SIZE)))
+    speckle = 10 * np.log10(rng.gamma(6, 1 / 6, (2, *shape)))
     vv = -15 + 6 * vegetation + 12 * red
     backscatter = np.stack([vv, vv - 9 + 4 * vegetation]) + speckle
     landcover = np.select(
@@ -94,33 +105,67 @@ def simulate(clear: Tensor, rng: np.random.Generator) -> dict[str, NDArray[np.ge
     }
 
 
-def make_tree(root: Path) -> None:
+def make_tree(
+    root: Path, quadrants: tuple[Quadrant, ...], thickness: tuple[float, float]
+) -> None:
     """Make a tree in the layout of Planet-CR.
 
     Args:
         root: Folder to make it in.
+        quadrants: Parts of the image to make it of.
+        thickness: Least and largest opacity of the thickest cloud.
     """
     data = load_data_module()
     ground = read_ground()
     rng = np.random.default_rng(0)
-    for position, (split, name, (row, col), patches) in enumerate(QUADRANTS):
+    for position, (split, name, (row, col), patches) in enumerate(quadrants):
         top, left = row * SIZE, col * SIZE
         quadrant = ground[:, top : top + SIZE, left : left + SIZE]
-        area = data.Area(split, name, 32723, 300000 + 9000 * position, 7500000, (0, 0))
+        area = data.Area(split, name, 32723, 300000 + 90000 * position, 7500000, (0, 0))
         for number in range(patches):
             clear = quadrant
             if split == 'train':
                 clear = torch.rot90(quadrant, number % 4, (1, 2))
-                clear = clear.flip(2) if number >= 4 else clear
+                clear = clear.flip(2) if number // 4 % 2 else clear
             west = area.xmin + 900 * number
             path = partial(data.filepath, root, area, number + 1)
-            for kind, array in simulate(clear.contiguous(), rng).items():
+            arrays = simulate(clear.contiguous(), rng, thickness)
+            for kind, array in arrays.items():
                 if kind == 'cloudmask':
                     target = path(kind, '.npy')
                     target.parent.mkdir(parents=True, exist_ok=True)
                     np.save(target, array)
                 else:
                     data.write(path(kind), array, area, west, area.ymax)
+
+
+def train(root: Path, runs: Path, epochs: int = 40, loss: str = 'carl') -> Path:
+    """Train a small DSen2-CR for some minutes.
+
+    Args:
+        root: Folder of the tree.
+        runs: Folder for what training writes.
+        epochs: Number of epochs.
+        loss: Loss.
+
+    Returns:
+        Path of the checkpoint.
+    """
+    run_trainer(
+        [
+            'fit',
+            f'--config={CONFIG}',
+            f'--data.root={root}',
+            f'--trainer.default_root_dir={runs}',
+            f'--model.init_args.loss={loss}',
+            f'--trainer.max_epochs={epochs}',
+            f'--trainer.check_val_every_n_epoch={epochs}',
+            '--lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR',
+            f'--lr_scheduler.T_max={epochs}',
+        ]
+    )
+    (checkpoint,) = runs.glob('**/*.ckpt')
+    return checkpoint
 
 
 def take_pictures(report: Path) -> None:
@@ -161,20 +206,8 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         root, runs, out = (Path(folder, name) for name in ('data', 'runs', 'out'))
-        make_tree(root)
-        run_trainer(
-            [
-                'fit',
-                f'--config={CONFIG}',
-                f'--data.root={root}',
-                f'--trainer.default_root_dir={runs}',
-                '--trainer.max_epochs=40',
-                '--trainer.check_val_every_n_epoch=40',
-                '--lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR',
-                '--lr_scheduler.T_max=40',
-            ]
-        )
-        (checkpoint,) = runs.glob('**/*.ckpt')
+        make_tree(root, QUADRANTS, THICKNESS)
+        checkpoint = train(root, runs)
         print(evaluate(root, {'copy': 'copy', 'dsen2cr': checkpoint}, out))
         take_pictures(out / 'report.html')
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.transform import from_origin
 from rasters import write
 
@@ -66,6 +67,31 @@ def test_evaluation(
     exec(block, {'model': copy()})  # noqa: S102
     assert 'mine  ' in capsys.readouterr().out
     assert (tmp_path / 'evaluation' / 'report.html').is_file()
+
+
+def test_scenes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The examples of the page on scenes run as printed."""
+    (tmp_path / 'scenes').mkdir()
+    scene = np.full((4, 260, 300), 3000, np.uint16)
+    write(tmp_path / 'scene.tif', scene)
+    write(tmp_path / 'scenes' / 'one.tif', scene, crs='EPSG:32633')
+    write(tmp_path / 'scenes' / 'two.tif', scene[:, :256, :256])
+    radar = np.full((2, 200, 200), -10, np.float32)
+    transform = from_origin(499000, 2001000, 10, 10)
+    write(tmp_path / 'sentinel1.tif', radar, transform=transform)
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / 'scenes.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})  # noqa: S102
+    assert 'clear.tif: 260 x 300 pixels' in capsys.readouterr().out
+    for name, crs in (('one', 32633), ('two', 32646)):
+        with rasterio.open(tmp_path / 'heights' / f'{name}.tif') as dataset:
+            assert dataset.crs.to_epsg() == crs
+            assert (dataset.count, dataset.dtypes) == (1, ('float32',))
 
 
 @pytest.mark.parametrize('page', [README, *sorted(DOCS.glob('*.md'))])

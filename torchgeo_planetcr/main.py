@@ -219,7 +219,6 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     # Of a list, jsonargparse would want its elements in brackets, and of a flag a value
     for key in lists:
         parser.add_argument(key, nargs='+', help=LISTS[key])
-    args = [f'{arg}=true' if arg in FLAGS else arg for arg in args]
     # --landcover-model is what people type, and --landcover_model what Lightning has
     args = [OPTION.sub(lambda name: name[0].replace('-', '_'), arg) for arg in args]
     arguments = parser.parse_args(args).as_dict()
@@ -233,24 +232,32 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: arguments (defaults to those of the process).
     """
-    given = list(sys.argv[1:] if args is None else args)
-    if not given:
-        given = args = ['--help']
+    given = [*(sys.argv[1:] if args is None else args)] or ['--help']
+    given = [f'{arg}=true' if arg in FLAGS else arg for arg in given]
+    if args is None:
+        # Where Lightning looks, also when it starts other processes
+        sys.argv[1:] = given
     name, *rest = given
-    if name not in COMMANDS:
-        try:
-            run_trainer(args)
-        # A data set that is not found is one, too
-        except OSError as error:
-            sys.exit(f'planetcr {name}: {error}')
-        return
     try:
+        if name not in COMMANDS:
+            run_trainer(None if args is None else given)
+            return
         result = run_command(name, rest)
-    except (OSError, RuntimeError, ValueError, MisconfigurationException) as error:
-        text = str(error)
-        # What a process of a DataLoader raises begins with its traceback
-        if text.startswith('Caught '):
-            _, _, text = text.strip().splitlines()[-1].partition(': ')
-        sys.exit(f'planetcr {name}: {text}')
+    # A data set that is not found is one, too
+    except OSError as error:
+        sys.exit(f'planetcr {name}: {_message(error)}')
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        # In training, it may come from code of the user's own
+        if name not in COMMANDS:
+            raise
+        sys.exit(f'planetcr {name}: {_message(error)}')
     if result is not None:
         print(result)
+
+
+def _message(error: Exception) -> str:
+    """Message of an error, without the traceback if it comes from a DataLoader's process."""
+    text = str(error)
+    if text.startswith('Caught '):
+        _, _, text = text.strip().splitlines()[-1].partition(': ')
+    return text

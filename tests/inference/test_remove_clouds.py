@@ -277,6 +277,26 @@ class TestUnfinished:
         assert names(tmp_path) == {'out.tif', 'out.png'}
         assert old == (out.read_bytes(), picture.read_bytes())
 
+    def test_full_disk(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+        """What does not fit makes a message, and nothing is left."""
+        cloudy, s1 = inputs
+        command = Path(sys.executable).with_name('planetcr')
+        arguments = ['remove-clouds', cloudy, '--s1', s1, '--accelerator', 'cpu']
+        arguments += ['--checkpoint', save_checkpoint(tmp_path), '--num-workers', '0']
+        out = tmp_path / 'out' / 'clear.tif'
+        result = subprocess.run(
+            # Files of at most 1 MB
+            ['bash', '-c', 'ulimit -f 1000 && exec "$@"', 'bash', command]
+            + [*arguments, '--out', out],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 1
+        assert f'planetcr remove-clouds: {out} cannot be written' in result.stderr
+        assert 'Traceback' not in result.stderr
+        assert not names(out.parent)
+
     def test_interrupted_command(self, tmp_path: Path) -> None:
         """Control-C, which a terminal sends to the processes that read, too."""
         folder = tmp_path / 'scenes'

@@ -161,6 +161,8 @@ class OutputFile:
             OSError: If a file cannot be read or written.
         """
         self._write(self._source.height)
+        # Of a wide scene, it takes more than what follows
+        del self._blender
         whole = os.path.join(self._folder, 'whole.tif')
         picture = os.path.join(self._folder, 'quicklook.png')
         try:

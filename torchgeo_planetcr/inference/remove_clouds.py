@@ -27,7 +27,7 @@ from .tiles import TileBatchSampler, TileSampler
 from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps. By default it takes a twentieth of all memory.
-CACHE_SIZE = 64_000_000
+CACHE_SIZE = 32_000_000
 
 
 def remove_clouds(
