@@ -31,7 +31,7 @@ QUADRANTS: tuple[Quadrant, ...] = (
 )
 
 #: Opacity of the thickest cloud: through most of it something of the ground is seen.
-THICKNESS = (0.5, 0.8)
+THICKNESS = (0.4, 0.7)
 
 #: Epochs of training.
 EPOCHS = 80

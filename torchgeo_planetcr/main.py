@@ -3,7 +3,6 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
-import os
 import pathlib
 import re
 import sys
@@ -115,10 +114,6 @@ class PlanetCRTrainer(Trainer):
         Returns:
             The predictions if *return_predictions*.
         """
-        if mosaic is not None and not overwrite and os.path.exists(mosaic):
-            msg = f'{mosaic} exists: put mosaics elsewhere, or overwrite them with '
-            msg += '--overwrite.'
-            raise FileExistsError(msg)
         writer = GeoTIFFWriter(out, dtype=dtype, name='patch', overwrite=overwrite)
         self.callbacks.append(writer)
         try:
@@ -233,7 +228,10 @@ def main(args: Sequence[str] | None = None) -> None:
         args: arguments (defaults to those of the process).
     """
     given = [*(sys.argv[1:] if args is None else args)] or ['--help']
-    given = [f'{arg}=true' if arg in FLAGS else arg for arg in given]
+    given = [
+        f'{arg}=true' if arg in FLAGS and after not in ('true', 'false') else arg
+        for arg, after in zip(given, [*given[1:], ''])
+    ]
     if args is None:
         # Where Lightning looks, also when it starts other processes
         sys.argv[1:] = given
@@ -248,7 +246,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(f'planetcr {name}: {_message(error)}')
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         # In training, it may come from code of the user's own
-        if name not in COMMANDS:
+        if name not in (*COMMANDS, 'predict'):
             raise
         sys.exit(f'planetcr {name}: {_message(error)}')
     if result is not None:

@@ -150,9 +150,9 @@ class TestFindScenes:
         assert [Path(path).stem for path in found[0].s1] == ['z', 'a']
 
         lost = write_at(tmp_path / 'lost.tif', 'EPSG:32633', 15.0, 20.0)
-        message = f'{radar} holds no image of Sentinel-1 of the place of {lost}'
-        with pytest.raises(ValueError, match=message):
-            find_scenes([lost, *scenes], radar)
+        # The others can be used
+        found = find_scenes([lost, *scenes], radar)
+        assert [bool(files.s1) for files in found] == [False, True, True, True, True]
 
     def test_sequence_of_folders(self, tmp_path: Path) -> None:
         """One for each scene are files, not folders."""
@@ -267,6 +267,35 @@ def radar_of(sample: Any) -> NDArray[np.float32]:
 
 
 class TestCloudyScenes:
+    def test_no_radar(self, files: list[SceneFiles]) -> None:
+        dataset = CloudyScenes([files[0]._replace(s1=())])
+        tile = next(iter(TileSampler(dataset)))
+        assert not dataset.has_data(tile)
+        message = f'there is no image of Sentinel-1 of the place of {files[0].cloudy}'
+        assert message in str(dataset.problems[files[0].cloudy])
+
+    @pytest.mark.parametrize(
+        ('value', 'left', 'message'),
+        [(3, LEFT, 'has values other than'), (1, LEFT + 9000, 'does not cover')],
+    )
+    def test_wrong_mask(
+        self,
+        files: list[SceneFiles],
+        tmp_path: Path,
+        value: int,
+        left: int,
+        message: str,
+    ) -> None:
+        """It is found before anything of the scene is done."""
+        array = np.full((1, 210, 260), value, np.uint8)
+        mask = write(
+            tmp_path / 'mask.tif', array, transform=from_origin(left, TOP, 3, 3)
+        )
+        dataset = CloudyScenes([files[0]._replace(mask=str(mask))])
+        tile = next(iter(TileSampler(dataset)))
+        assert not dataset.has_data(tile)
+        assert f'{mask} {message}' in str(dataset.problems[files[0].cloudy])
+
     def test_samples(self, files: list[SceneFiles]) -> None:
         dataset = CloudyScenes([files[2], files[0]])
         assert len(dataset) == 2

@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasterio.windows import Window
 from rasters import write
-from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, write_scene
+from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, make_mask, write_scene
 
 from torchgeo_planetcr.inference import CloudMask
 from torchgeo_planetcr.inference.mask import RADIUS
@@ -89,7 +89,9 @@ def distance(clouds: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 @pytest.fixture(scope='module')
 def cloudy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scene(tmp_path_factory.mktemp('scene') / 'cloudy.tif')
+    """A scene with data everywhere."""
+    image = make_image().clip(1)
+    return write_scene(tmp_path_factory.mktemp('scene') / 'cloudy.tif', image)
 
 
 def read_weight(
@@ -109,6 +111,14 @@ def read_weight(
 
 
 class TestWeight:
+    @pytest.mark.parametrize('kind', [write_mask, write_udm2])
+    def test_edge_of_data(self, tmp_path: Path, kind: Any) -> None:
+        """Cloud that a mask has where the scene ends does not fade into the scene."""
+        inside = make_mask(210, 260)
+        cloudy = write_scene(tmp_path / 'cloudy.tif')
+        actual = read_weight(kind(tmp_path / 'mask.tif', ~inside), cloudy)
+        assert (actual == 0).all()
+
     @pytest.mark.parametrize('kind', [write_mask, write_udm2])
     def test_values(self, cloudy: Path, tmp_path: Path, kind: Any) -> None:
         clouds = make_clouds()

@@ -161,6 +161,38 @@ def test_dark_bands(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     assert (read(out) == np.where(mask, 5000, 0)).all()
 
 
+def test_value_of_nodata(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Whatever stands for no data, the model and the picture see 0."""
+    results = []
+    for nodata in (0, 65535):
+        cloudy = tmp_path / f'cloudy{nodata}.tif'
+        write_scene(cloudy, make_image(nodata=nodata), nodata=nodata)
+        out = tmp_path / f'out{nodata}.tif'
+        remove_clouds(Convolution(), cloudy, inputs[1], out, **SMALL)
+        values = read(out)
+        assert ((values == nodata).all(axis=0) == ~make_mask(*SHAPE)).all()
+        picture = np.asarray(Image.open(out.with_suffix('.png')))
+        results.append((values[:, make_mask(*SHAPE)], picture))
+    for first, second in zip(*results):
+        # 0 becomes 1 where it would say that there is no data
+        assert np.abs(first.astype(int) - second).max() <= 1
+
+
+def test_quicklook_changes_nothing(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Four of five bands say where there is data, with a picture and without."""
+    image = np.concatenate([make_image(60, 80), np.full((1, 60, 80), 9, np.uint16)])
+    cloudy = write_scene(tmp_path / 'cloudy.tif', image)
+    for quicklook in (True, False):
+        out = tmp_path / f'{quicklook}.tif'
+        remove_clouds(
+            *(Constant(0.5), cloudy, inputs[1], out),
+            bands=[1, 2, 3, 4],
+            quicklook=quicklook,
+            **QUICK,
+        )
+        assert (read(out) == np.where(make_mask(60, 80), 5000, 0)).all()
+
+
 def test_no_nodata(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     """Where the file names no value, it is 0."""
     cloudy = write_scene(tmp_path / 'cloudy.tif', make_image(60, 80), nodata=None)
@@ -297,7 +329,12 @@ class TestUnfinished:
         assert 'Traceback' not in result.stderr
         assert not names(out.parent)
 
-    def test_interrupted_command(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ('number', 'status'), [(signal.SIGINT, 1), (signal.SIGTERM, 143)]
+    )
+    def test_interrupted_command(
+        self, tmp_path: Path, number: int, status: int
+    ) -> None:
         """Control-C, which a terminal sends to the processes that read, too."""
         folder = tmp_path / 'scenes'
         folder.mkdir()
@@ -317,12 +354,15 @@ class TestUnfinished:
                 tmp_path.glob('out/.unf*/raw.tif')
             ):
                 time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(timeout=60) == 1
+            if number == signal.SIGINT:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+            assert process.wait(timeout=60) == status
         finally:
             process.kill()
         text = (tmp_path / 'printed').read_text()
-        assert 'Detected KeyboardInterrupt' in text
+        assert ('Detected KeyboardInterrupt' in text) == (number == signal.SIGINT)
         assert 'Traceback' not in text
         assert not names(out)
 
@@ -483,7 +523,7 @@ class TestManyScenes:
         stamps = [outs[0].stat(), outs[2].stat()]
         said = remove_clouds(Darker(), scenes, radar, tmp_path / 'out', **options)
         assert said == (
-            f'{tmp_path}/out: 1 scenes, of which Sentinel-1 covers 100 % or more; 2 were '
+            f'{tmp_path}/out: 1 scene, of which Sentinel-1 covers 100 % or more; 2 were '
             'there already'
         )
         for path, stamp in zip((outs[0], outs[2]), stamps, strict=True):

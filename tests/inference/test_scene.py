@@ -118,7 +118,7 @@ class TestCoverage:
         filled = (actual == actual[:, ~covered][:, :1, None]).all(axis=0)
         assert (filled | covered).all()
         # 15 x 20 pixels of 100 m2 are 3333 pixels of 9 m2
-        assert 3000 < filled.sum() < 4200
+        assert 2700 < filled.sum() < 4200
         assert coverage == pytest.approx(1 - filled[mask].mean(), abs=1e-3)
         mean = expected[:, mask & ~filled].mean(axis=1)
         assert actual[:, filled][:, 0] == pytest.approx(mean, abs=0.01)
@@ -275,7 +275,34 @@ class TestPolarizations:
             actual = scene.read(*WHOLE)['image_s1']
         assert np.abs(actual - expected_radar(*SHAPE)).max() < 0.01
 
-    @pytest.mark.parametrize('named', [None, ('b1', 'b2'), ('VV', None)])
+    @pytest.mark.parametrize('named', [('VV', None), ('VV', 'VV'), ('HH', 'HV')])
+    def test_wrong_names(
+        self, cloudy: Path, s1: Path, tmp_path: Path, named: Any
+    ) -> None:
+        path = self.swap(s1, tmp_path / 'named.tif', named)
+        with pytest.raises(ValueError, match=r'named\.tif has bands called .* one VH'):
+            Scene(cloudy, [path])
+
+    @pytest.mark.parametrize('nodata', [None, -9999])
+    def test_missing_beside_third_band(
+        self, cloudy: Path, tmp_path: Path, nodata: float | None
+    ) -> None:
+        """The angle of incidence goes on where there is no backscatter."""
+        holes = np.zeros((400, 400), dtype=bool)
+        holes[:, 70:] = True
+        s1 = write_radar(tmp_path / 's1.tif', holes=holes, fill=nodata or 0)
+        with rasterio.open(s1) as dataset:
+            array = np.append(dataset.read(), np.full((1, 400, 400), 38), axis=0)
+            options = {'crs': dataset.crs, 'transform': dataset.transform}
+        write(s1, array.astype(np.float32), nodata=nodata, **options)
+        with Scene(cloudy, [s1], min_coverage=0.1) as scene:
+            actual, coverage = scene.read(*WHOLE)['image_s1'], scene.survey()
+        assert 0.1 < coverage < 0.5
+        error = np.abs(actual - expected_radar(*SHAPE)).max(axis=0)
+        assert error[:, :50].max() < 0.3
+        assert (actual[:, :, -20:] == actual[:, :1, -1:]).all()
+
+    @pytest.mark.parametrize('named', [None, ('b1', 'b2')])
     def test_swapped(self, cloudy: Path, s1: Path, tmp_path: Path, named: Any) -> None:
         swapped = self.swap(s1, tmp_path / 'swapped.tif', named)
         message = r'swapped\.tif has a mean of -18 dB in VV, below .* put VV first'
@@ -362,6 +389,14 @@ class TestRadarError:
 
 
 class TestBands:
+    def test_red_first(self, s1: Path, tmp_path: Path) -> None:
+        """A file that says so is not read as blue, green, red and near infrared."""
+        cloudy = write_scene(tmp_path / 'cloudy.tif', photometric='RGB')
+        with pytest.raises(ValueError, match=r'cloudy\.tif says that .* with bands'):
+            Scene(cloudy, [s1])
+        image = make_image()[[2, 1, 0, 3]]
+        assert (self.read(cloudy, s1, bands=[3, 2, 1, 4]) == image).all()
+
     def read(self, cloudy: Path, s1: Path, **options: Any) -> NDArray[np.float32]:
         with Scene(cloudy, [s1], **options) as scene:
             return scene.read(*WHOLE)['image']

@@ -197,6 +197,26 @@ class TestOtherTasks:
 @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
 @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
 class TestErrors:
+    def test_same_names(self, tmp_path: Path) -> None:
+        """Two files of one name would be written to one."""
+        for name in 'xy':
+            (tmp_path / name).mkdir()
+            write_scene(tmp_path / name / 'a.tif', make_image(40, 50))
+        paths = [tmp_path / name / 'a.tif' for name in 'xy']
+        loader = make_loader(NativeRasterDataset(paths), 32, 8)
+        message = f'{paths[0]} and {paths[1]} would be written to the same file'
+        with pytest.raises(ValueError, match=message):
+            predict(GeoTIFFWriter(tmp_path / 'out', 8), PerPixel(), loader, tmp_path)
+
+    def test_nodata_beyond_type(self, tmp_path: Path) -> None:
+        cloudy = write_scene(
+            tmp_path / 'a.tif', make_image(40, 50).astype(np.float32), nodata=-99
+        )
+        loader = make_loader(NativeRasterDataset(cloudy), 32, 8)
+        writer = GeoTIFFWriter(tmp_path / 'out', 8, 'uint16')
+        with pytest.raises(ValueError, match=r'a\.tif has -99.*write float32'):
+            predict(writer, PerPixel(), loader, tmp_path)
+
     def test_existing(self, scenes: Path, tmp_path: Path) -> None:
         """One of two exists: nothing is begun."""
         out = tmp_path / 'out'
@@ -209,7 +229,7 @@ class TestErrors:
         assert names(out) == {'b.tif'}
         predict(GeoTIFFWriter(out, 16, overwrite=True), PerPixel(), loader, tmp_path)
         assert read(out / 'b.tif').shape == (2, 40, 200)
-        assert names(out) == {'b.tif'}
+        assert names(out) == {'a.tif', 'b.tif'}
 
     def test_source(self, scenes: Path, tmp_path: Path) -> None:
         """Predictions are not written over what they are of."""

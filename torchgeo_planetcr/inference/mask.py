@@ -3,8 +3,9 @@
 
 """Cloud masks of scenes, for composites."""
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from rasterio.windows import Window
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torchgeo.datasets.utils import Path
 
-from .scene import open_raster, read_bands
+from .scene import CHECK_SIZE, find_data, open_raster, read_bands
 
 #: Bands of Planet's usable data mask (UDM2), of which the first is 1 where it is clear:
 #: https://docs.planet.com/data/imagery/udm/
@@ -36,18 +37,21 @@ class CloudMask:
     band, 1 where there is cloud and 0 where it is clear.
     """
 
-    def __init__(self, path: Path, scene: DatasetReader) -> None:
+    def __init__(
+        self, path: Path, scene: DatasetReader, bands: Sequence[int] | None = None
+    ) -> None:
         """Initialize a new CloudMask instance.
 
         Args:
             path: The mask, in any CRS and resolution.
             scene: The scene.
+            bands: Bands of the scene that say where it has data (defaults to all).
 
         Raises:
             OSError: If the mask cannot be read.
             ValueError: If it has no CRS, or not the bands that are expected.
         """
-        self.path = path
+        self.path, self.scene, self.bands = path, scene, bands
         self._mask = open_raster(path)
         if self._mask.count not in (1, UDM2_BANDS):
             self._mask.close()
@@ -64,7 +68,31 @@ class CloudMask:
             # Many masks declare 0, which is a value of theirs, to be nodata
             src_nodata=NO_MASK,
             nodata=NO_MASK,
+            UNIFIED_SRC_NODATA='NO',
         )
+
+    def survey(self) -> None:
+        """Look at all of the mask in small, and see that it goes with the scene.
+
+        Raises:
+            OSError: If the mask cannot be read.
+            ValueError: If it covers nothing of the scene, or a value is none of 0 and 1.
+        """
+        size = max(self.scene.shape)
+        shape = [max(n * min(CHECK_SIZE, size) // size, 1) for n in self.scene.shape]
+        if (self._read(out_shape=(1, *shape)) == NO_MASK).all():
+            msg = f'{self.path} does not cover {self.scene.name} at all: take the mask of '
+            msg += 'the same place.'
+            raise ValueError(msg)
+
+    def _read(self, **kwargs: Any) -> NDArray[Any]:
+        """Read the band of the mask."""
+        (values,) = read_bands(self._warped, self.path, [1], **kwargs)
+        if not np.isin(values, (0, 1, NO_MASK)).all():
+            msg = f'{self.path} has values other than 0 and 1: take a UDM2 file, or a mask '
+            msg += 'with 1 cloud and 0 clear.'
+            raise ValueError(msg)
+        return values
 
     def weight(self, window: Window) -> NDArray[np.float32]:
         """How much of the restored image to take.
@@ -73,8 +101,8 @@ class CloudMask:
             window: Window of the scene.
 
         Returns:
-            1 in clouds and where there is no mask, 0 where it is clear, and in between
-            over some pixels around clouds, of shape (H, W).
+            1 in clouds and where there is no mask, 0 where it is clear or has no data,
+            and in between over some pixels around clouds, of shape (H, W).
 
         Raises:
             OSError: If the mask cannot be read.
@@ -86,12 +114,10 @@ class CloudMask:
         bottom = min(row + height + 2 * RADIUS, self._warped.height)
         right = min(col + width + 2 * RADIUS, self._warped.width)
         around = Window(left, top, right - left, bottom - top)
-        (values,) = read_bands(self._warped, self.path, [1], window=around)
-        if not np.isin(values, (0, 1, NO_MASK)).all():
-            msg = f'{self.path} has values other than 0 and 1: take a UDM2 file, or a mask '
-            msg += 'with 1 cloud and 0 clear.'
-            raise ValueError(msg)
-        cloudy = values != (1 if self._mask.count == UDM2_BANDS else 0)
+        cloudy = self._read(window=around) != self._mask.count // UDM2_BANDS
+        # What is not clear because there is nothing must not fade into the scene
+        image = read_bands(self.scene, self.scene.name, self.bands, window=around)
+        cloudy &= find_data(image, self.scene.nodata)
         weight = torch.from_numpy(cloudy).float()[None]
         # A mean over grown clouds is still 1 in all of each cloud. Along one axis after the
         # other is the same, and takes less

@@ -92,8 +92,9 @@ class OutputFile:
                 takes over.
             overlap: Number of pixels that neighbouring tiles share.
             dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
-            bands: Positions of B, G, R and NIR in *source*, from 1, for a composite and a
-                quicklook.
+            bands: Bands of *source* that say where it has data, from 1 (defaults to all).
+                For a composite and a quicklook those of B, G, R and NIR (defaults to those
+                of PlanetScope's products).
             mask: Cloud mask; where it is clear, *source* is kept.
             quicklook: Whether to draw a picture beside it, before and after.
 
@@ -112,11 +113,12 @@ class OutputFile:
                 msg = f'{source} has {nodata} where it has no data, which uint16 does not '
                 msg += 'hold: write float32.'
                 raise ValueError(msg)
-            self._bands = None
-            if mask is not None or quicklook:
+            self._bands = bands
+            self._is_optical = mask is not None or quicklook
+            if self._is_optical:
                 self._bands = find_bands(self._source, bands)
             if mask is not None:
-                self._mask = CloudMask(mask, self._source)
+                self._mask = CloudMask(mask, self._source, self._bands)
             parent = os.path.dirname(os.path.abspath(path))
             os.makedirs(parent, exist_ok=True)
             self._folder = tempfile.mkdtemp(dir=parent, prefix='.unfinished-')
@@ -142,7 +144,7 @@ class OutputFile:
             ValueError: If the window does not follow on those before it, or if a composite
                 or a quicklook is made of other than four bands.
         """
-        if self._bands and len(values) != len(self._bands):
+        if self._is_optical and len(values) != len(NAMES):
             msg = f'the model makes {len(values)} bands instead of B, G, R and NIR, of '
             msg += 'which composites and quicklooks are made.'
             raise ValueError(msg)
@@ -258,16 +260,18 @@ class OutputFile:
         unit, step = 1.0, np.float32(1e-6)
         if self.dtype == 'uint16':
             unit, step = SCALE, np.float32(1 if self.nodata < 65535 else -1)
-            values = (unit * values).clip(0, 65535).round()
-        # A dark pixel is not one without data
-        values = np.where(values == self.nodata, self.nodata + step, values)
+            values = (unit * values).clip(0, 65535)
+        is_kept: NDArray[np.bool_] | bool = False
         if self._mask is not None:
             weight = self._mask.weight(window)
             kept = image * np.float32(unit / SCALE)
-            values = np.where(weight > 0, weight * values + (1 - weight) * kept, kept)
-            if self.dtype == 'uint16':
-                values = values.round()
-        return values
+            is_kept = weight == 0
+            values = np.where(is_kept, kept, weight * values + (1 - weight) * kept)
+        if self.dtype == 'uint16':
+            values = values.round()
+        # A dark pixel is not one without data
+        is_nodata = (values == self.nodata) & ~np.asarray(is_kept)
+        return np.where(is_nodata, self.nodata + step, values)
 
     def _explain(self, error: Exception) -> OSError:
         """Say what may be wrong if a file cannot be written."""
@@ -288,6 +292,8 @@ class OutputFile:
             images.append(dataset.read(**options).astype(np.float32))
         if self.dtype == 'float32':
             images[1] *= SCALE
+        for image, nodata in zip(images, (self._source.nodata, self.nodata)):
+            image[:, ~find_data(image, nodata)] = 0
         before, after = (from_numpy(image[RGB]) for image in images)
         curve = tone_curve([after, before])
         gap = np.ones((shape[1], max(shape[2] // 100, 2), 3))

@@ -4,19 +4,22 @@
 """Removal of the clouds of whole scenes."""
 
 import os
+import signal
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from datetime import timedelta
 from typing import Any, Literal
 
 import rasterio
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed, nn
 from torch.utils.data import DataLoader
 from torchgeo.datasets import stack_samples
-from torchgeo.datasets.utils import Path
+from torchgeo.datasets.utils import Path, Sample
 from tqdm import tqdm
 
 from ..tasks import CloudRemoval, load_task
@@ -28,6 +31,9 @@ from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps. By default it takes a twentieth of all memory.
 CACHE_SIZE = 32_000_000
+
+#: How long a process waits for another, which may have a larger scene.
+PATIENCE = timedelta(days=365)
 
 
 def remove_clouds(
@@ -93,6 +99,12 @@ def remove_clouds(
         ValueError: If an argument is out of range, the checkpoint cannot be read, or a
             scene or Sentinel-1 is not what is expected.
     """
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        processes = int(os.environ['WORLD_SIZE'])
+        if processes != devices * num_nodes:
+            msg = f'torchrun has started {processes} processes, and devices={devices} and '
+            msg += f'num_nodes={num_nodes} make {devices * num_nodes}: give both.'
+            raise ValueError(msg)
     scenes = find_scenes(cloudy, s1, composite)
     paths = _output_paths(scenes, out)
     _check_outputs(paths, scenes, cloudy)
@@ -114,7 +126,7 @@ def remove_clouds(
     masks = {files.cloudy: files.mask for files in scenes if files.mask}
     # What may not be replaced is not among the tiles
     writer = GeoTIFFWriter(
-        paths, overlap, dtype, bands, masks, quicklook, overwrite=True
+        paths, overlap, dtype, dataset.bands_of, masks, quicklook, overwrite=True
     )
     trainer = _trainer([writer, _Progress()], accelerator, devices, num_nodes)
     loader = DataLoader(
@@ -128,7 +140,7 @@ def remove_clouds(
         # No tile is left out, and one process that reads is enough for most models
         warnings.filterwarnings('ignore', 'You are using a custom batch sampler')
         warnings.filterwarnings('ignore', '.* does not have many workers')
-        trainer.predict(_task(model), loader, return_predictions=False)
+        _predict(trainer, _task(model), loader)
     problems = _gather(dataset.problems)
     coverage = _gather(dataset.coverage)
     if not trainer.is_global_zero:
@@ -207,8 +219,6 @@ def _task(model: Path | nn.Module) -> LightningModule:
         task = CloudRemoval(model=deepcopy(model))
     else:
         task = load_task(model)
-    # A process for which no scene is left
-    task.allow_zero_length_dataloader_with_multiple_devices = True
     return task
 
 
@@ -221,7 +231,7 @@ def _trainer(
         devices=devices,
         num_nodes=num_nodes,
         # What Lightning would choose in a notebook cannot be interrupted there
-        strategy='auto' if devices * num_nodes == 1 else 'ddp',
+        strategy='auto' if devices * num_nodes == 1 else DDPStrategy(timeout=PATIENCE),
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
@@ -229,6 +239,26 @@ def _trainer(
         enable_progress_bar=False,
         use_distributed_sampler=False,
     )
+
+
+def _predict(
+    trainer: Trainer, task: LightningModule, loader: DataLoader[Sample]
+) -> None:
+    """Run the trainer."""
+    attribute = 'allow_zero_length_dataloader_with_multiple_devices'
+    before = getattr(task, attribute)
+    # For a process that no scene is left for
+    setattr(task, attribute, True)
+    try:
+        trainer.predict(task, loader, return_predictions=False)
+    except BaseException:
+        # Processes that this one has started would go on without it
+        kill = getattr(trainer.strategy.launcher, 'kill', None)
+        if kill is not None:
+            kill(signal.SIGTERM)
+        raise
+    finally:
+        setattr(task, attribute, before)
 
 
 def _gather[T](found: dict[str, T]) -> dict[str, T]:
@@ -253,7 +283,7 @@ def _summary(
         OSError: If something is wrong with one of them.
     """
     made = [files.cloudy for files in scenes if files.cloudy in coverage]
-    text = f'{out}: {len(made)} scenes'
+    text = f'{out}: {len(made)} scene{"" if len(made) == 1 else "s"}'
     if made:
         least = min(coverage[scene] for scene in made)
         text += f', of which Sentinel-1 covers {100 * least:.0f} % or more'
@@ -288,6 +318,8 @@ class _Progress(Callback):
     ) -> None:
         """Count the tiles that are done, or were not wanted."""
         self.count += len(batch['image'])
+        # Lightning keeps the windows of all batches, which of many scenes are millions
+        trainer.predict_loop.current_batch_indices.clear()
         self.bar.update(self.count + self.sampler.skipped - self.bar.n)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

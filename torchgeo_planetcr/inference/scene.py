@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -95,6 +95,8 @@ class Scene:
             # Whoever declares nothing pads with 0, which no backscatter in dB is
             src_nodata=0 if radar.nodata is None else radar.nodata,
             nodata=np.nan,
+            # Each band by itself: a third one may have values where VV and VH have none
+            UNIFIED_SRC_NODATA='NO',
         )
         self._opened.insert(0, warped)
         return warped
@@ -110,6 +112,9 @@ class Scene:
             ValueError: If the scene has no data, if radar covers less of it than is asked
                 for, or if its values are not those of VV and VH in dB.
         """
+        if not self.s1:
+            msg = f'there is no image of Sentinel-1 of the place of {self.cloudy}.'
+            raise ValueError(msg)
         factor = max(1, max(self.height, self.width) // CHECK_SIZE)
         shape = max(self.height // factor, 1), max(self.width // factor, 1)
         image = self._read_image(out_shape=(4, *shape))
@@ -167,6 +172,8 @@ class Scene:
         """
         window = Window(col, row, width, height)
         image = self._read_image(window=window)
+        # Whatever stands for no data is no reflectance
+        image[:, ~find_data(image, self._image.nodata)] = 0
         radar = self._read_radar(window=window)
         is_missing = ~np.isfinite(radar)
         if is_missing.any():
@@ -215,14 +222,18 @@ class Scene:
 
     def _read_radar(self, **kwargs: Any) -> NDArray[np.float32]:
         """Read VV and VH; NaN or infinite where there is no image."""
-        radar, *others = (
+        images = (
             read_bands(warped, path, bands, **kwargs)
             for path, warped, bands in zip(
                 self.s1, self._radar, self._polarizations, strict=True
             )
         )
-        for other in others:
-            radar = np.where(np.isfinite(radar).all(axis=0), radar, other)
+        radar = next(images)
+        while not (covered := np.isfinite(radar).all(axis=0)).all():
+            other = next(images, None)
+            if other is None:
+                break
+            radar = np.where(covered, radar, other)
         return radar
 
     def close(self) -> None:
@@ -317,12 +328,21 @@ def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
 
 
 def _find_polarizations(dataset: DatasetReader) -> list[int]:
-    """Positions of VV and VH, by the names of the bands if they have any."""
+    """Positions of VV and VH, by the names of the bands if they have such."""
     names = [(name or '').lower() for name in dataset.descriptions]
-    found = [[n for n, name in enumerate(names, 1) if p in name] for p in ('vv', 'vh')]
-    if any(len(positions) != 1 for positions in found):
+    found = {
+        polarization: [n for n, name in enumerate(names, 1) if polarization in name]
+        for polarization in ('vv', 'vh', 'hh', 'hv')
+    }
+    if not any(found.values()):
         return [1, 2]
-    return [position for positions in found for position in positions]
+    if not len(found['vv']) == len(found['vh']) == 1:
+        msg = (
+            f'{dataset.name} has bands called {", ".join(names)}: exactly one must be '
+        )
+        msg += 'called VV and one VH.'
+        raise ValueError(msg)
+    return [*found['vv'], *found['vh']]
 
 
 def find_bands(dataset: DatasetReader, bands: Sequence[int] | None) -> list[int]:
@@ -352,6 +372,11 @@ def find_bands(dataset: DatasetReader, bands: Sequence[int] | None) -> list[int]
     names: list[Any] = [(name or '').strip().lower() for name in dataset.descriptions]
     if all(name in names for name in NAMES):
         return [names.index(name) + 1 for name in NAMES]
+    colors = dataset.colorinterp[:3]
+    if colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue):
+        msg = f'{path} says that its first bands are red, green and blue, and PlanetScope '
+        msg += 'begins with blue: give the positions of B, G, R and NIR with bands.'
+        raise ValueError(msg)
     if count not in BANDS:
         msg = f'{path} has {count} bands: name those of B, G, R and NIR with bands.'
         raise ValueError(msg)

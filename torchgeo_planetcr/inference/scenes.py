@@ -17,6 +17,7 @@ from torchgeo.datasets.utils import Path, Sample
 from ..datasets import PlanetCRCloudy
 from ..datasets.grid import Grid
 from ..datasets.native import NativeRasterDataset, NativeSlice, find_in_folder
+from .mask import CloudMask
 from .scene import Scene, open_raster
 
 #: Names of rasters in a folder.
@@ -72,37 +73,48 @@ def find_scenes(
         msg = 's1 is missing: give the images of Sentinel-1 (--s1).'
         raise ValueError(msg)
 
+    one_by_one = _plain_files(cloudy)
     scenes = _find_rasters(cloudy)
+    images = _find_rasters(s1)
+    named = [cloudy] if isinstance(cloudy, str | os.PathLike) else cloudy
+    # Radar may lie in a folder of scenes
+    elsewhere = set(images) - {os.fspath(path) for path in named}
+    scenes = [path for path in scenes if path not in elsewhere]
     if not scenes:
         msg = (
             f'{cloudy} holds no scene: give .tif files, a folder or a glob expression.'
         )
         raise ValueError(msg)
-    one_by_one = _plain_files(cloudy) == scenes
 
     def pairs(other: Path | Sequence[Path] | None) -> list[str] | None:
         """Files that go with the scenes one by one."""
-        files = _plain_files(other) if one_by_one else None
+        files = _plain_files(other) if one_by_one == scenes else None
         return files if files and len(files) == len(scenes) else None
 
     radar, mask = pairs(s1), pairs(masks)
+    if not images:
+        msg = f'{s1} holds no image of Sentinel-1: give .tif files, a folder or a glob '
+        msg += 'expression.'
+        raise ValueError(msg)
     if radar is not None:
-        images = [(path,) for path in radar]
+        s1_of = [(path,) for path in radar]
     else:
-        images = _meeting(scenes, _find_rasters(s1), s1)
+        s1_of = _meeting(scenes, images)
     if masks is None:
         names: Sequence[str | None] = [None] * len(scenes)
     elif mask is not None:
         names = mask
     else:
         names = _named_alike(scenes, _find_rasters(masks, with_masks=True), masks)
-    return [SceneFiles(*files) for files in zip(scenes, images, names, strict=True)]
+    return [SceneFiles(*files) for files in zip(scenes, s1_of, names, strict=True)]
 
 
 def _read_table(path: Path) -> list[SceneFiles]:
     """Read a list of scenes."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True
+        )
     except (OSError, ValueError) as error:
         msg = f'{path} is not a readable CSV file: {error}'
         raise OSError(msg) from error
@@ -158,10 +170,8 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
     return list(dict.fromkeys(found))
 
 
-def _meeting(
-    scenes: Sequence[str], images: Sequence[str], given: object
-) -> list[tuple[str, ...]]:
-    """Images that meet each scene."""
+def _meeting(scenes: Sequence[str], images: Sequence[str]) -> list[tuple[str, ...]]:
+    """Images that meet each scene; none where that is the case, as others can be used."""
     # Most often there is one, and whether it meets the scene is seen when it is read
     if len(images) == 1:
         return [tuple(images)] * len(scenes)
@@ -169,9 +179,6 @@ def _meeting(
     result = []
     for scene in scenes:
         meeting = sorted(tree.query(_footprint(scene)).tolist())
-        if not meeting:
-            msg = f'{given} holds no image of Sentinel-1 of the place of {scene}.'
-            raise ValueError(msg)
         result.append(tuple(images[number] for number in meeting))
     return result
 
@@ -194,7 +201,7 @@ def _named_alike(
     """The mask of each scene."""
     if len(scenes) == len(masks) == 1:
         return list(masks)
-    by_name = {_item(mask): mask for mask in masks}
+    by_name = {_item(mask): mask for mask in masks if mask not in scenes}
     for scene in scenes:
         if _item(scene) not in by_name:
             msg = (
@@ -251,9 +258,12 @@ class CloudyScenes(NativeRasterDataset):
             msg = 'a scene is named more than once: name each once.'
             raise ValueError(msg)
         self.positions, self.min_coverage = bands, min_coverage
+        #: Positions of B, G, R and NIR in each scene, from 1.
+        self.bands_of: dict[str, list[int]] = {}
         for files in scenes:
             # Before anything is computed
-            self._scene(files.cloudy).close()
+            with self._scene(files.cloudy) as scene:
+                self.bands_of[files.cloudy] = scene.bands
         super().__init__(list(self.scenes), transforms=transforms, strict=True)
         #: Share of each scene that radar covers, of those that were looked at.
         self.coverage: dict[str, float] = {}
@@ -278,7 +288,7 @@ class CloudyScenes(NativeRasterDataset):
         # What goes wrong later must end all, as a part of the scene is done by then
         if path not in self.coverage:
             try:
-                self.coverage[path] = self._opened(path).survey()
+                self.coverage[path] = self._survey(path)
             except (OSError, ValueError) as error:
                 self.problems[path] = error
                 return False
@@ -294,6 +304,15 @@ class CloudyScenes(NativeRasterDataset):
         offset = self._grid(rows[0]).offset(grid)
         arrays = scene.read(*offset, grid.height, grid.width)
         return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+    def _survey(self, path: str) -> float:
+        """See that radar and mask go with a scene; returns the share of radar."""
+        coverage = self._opened(path).survey()
+        mask = self.scenes[path].mask
+        if mask is not None:
+            with open_raster(path) as image, CloudMask(mask, image) as cloud_mask:
+                cloud_mask.survey()
+        return coverage
 
     def _scene(self, path: str) -> Scene:
         """Open a scene."""

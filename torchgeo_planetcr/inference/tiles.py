@@ -172,7 +172,6 @@ class Blender:
         self._row = 0
         self._sum = np.zeros((0, 0, width), dtype=np.float32)
         self._weight = np.zeros((0, width), dtype=np.float32)
-        self._profile = lru_cache(maxsize=8)(self._make_profile)
 
     def add(self, row: int, col: int, values: Array) -> None:
         """Add a tile.
@@ -196,8 +195,8 @@ class Blender:
             raise ValueError(msg)
         columns = slice(col, col + width)
         weight = np.outer(
-            self._profile(height, row > 0, row + height < self.height),
-            self._profile(width, col > 0, col + width < self.width),
+            _profile(height, self.overlap, row > 0, row + height < self.height),
+            _profile(width, self.overlap, col > 0, col + width < self.width),
         )
         self._weight[:, columns] += weight
         for total, band in zip(self._sum, values, strict=True):
@@ -233,24 +232,27 @@ class Blender:
                 array[rows - count :] = 0
         self._row = stop
 
-    def _make_profile(self, size: int, rises: bool, falls: bool) -> Array:
-        """Weights of the pixels of a tile along an axis.
 
-        Args:
-            size: Number of pixels.
-            rises: Whether there is another tile before it.
-            falls: Whether there is another tile behind it.
+@lru_cache(maxsize=16)
+def _profile(size: int, overlap: int, rises: bool, falls: bool) -> Array:
+    """Weights of the pixels of a tile along an axis.
 
-        Returns:
-            Weights, in [0, 1].
-        """
-        distance = np.arange(size, dtype=np.float32) + 0.5
-        margin = DISCARDED * self.overlap
-        ramp = (distance - margin) / max(self.overlap - 2 * margin, 1)
-        rising = 0.5 - 0.5 * np.cos(np.pi * ramp.clip(0, 1))
-        weight = np.ones(size, dtype=np.float32)
-        if rises:
-            weight *= rising
-        if falls:
-            weight *= rising[::-1]
-        return weight
+    Args:
+        size: Number of pixels.
+        overlap: Number of pixels that neighbours share.
+        rises: Whether there is another tile before it.
+        falls: Whether there is another tile behind it.
+
+    Returns:
+        Weights, in [0, 1].
+    """
+    distance = np.arange(size, dtype=np.float32) + 0.5
+    margin = DISCARDED * overlap
+    ramp = (distance - margin) / max(overlap - 2 * margin, 1)
+    rising = 0.5 - 0.5 * np.cos(np.pi * ramp.clip(0, 1))
+    weight = np.ones(size, dtype=np.float32)
+    if rises:
+        weight *= rising
+    if falls:
+        weight *= rising[::-1]
+    return weight

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets.utils import Path
@@ -19,6 +20,9 @@ from torchgeo.datasets.utils import Path
 from ..datasets.native import NativeSlice
 from .output import OutputFile
 from .scenes import SUFFIXES
+
+#: Exit status of a process that was told to end.
+TERMINATED = 143
 
 #: Predictions that wait to be written, at most.
 AHEAD = 8
@@ -44,7 +48,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         out: Path | Mapping[str, Path],
         overlap: int = 0,
         dtype: Literal['uint16', 'float32'] = 'float32',
-        bands: Sequence[int] | None = None,
+        bands: Mapping[str, Sequence[int]] | None = None,
         masks: Mapping[str, Path] | None = None,
         quicklook: bool = False,
         name: str = 'filepath',
@@ -57,9 +61,9 @@ class GeoTIFFWriter(BasePredictionWriter):
             overlap: Number of pixels that neighbouring windows share, half of which is
                 thrown away, while they fade into each other over the rest.
             dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
-            bands: Positions of B, G, R and NIR in the files that are predicted, from 1,
-                for composites and quicklooks (defaults to those of PlanetScope's products
-                of four and eight bands).
+            bands: Bands by file, from 1, that say where it has data (defaults to all).
+                For composites and quicklooks those of B, G, R and NIR (defaults to those
+                of PlanetScope's products of four and eight bands).
             masks: Cloud masks by file; where one is clear, the file is kept, see
                 :class:`~torchgeo_planetcr.inference.CloudMask`.
             quicklook: Draw a picture beside each GeoTIFF, before and after.
@@ -74,11 +78,10 @@ class GeoTIFFWriter(BasePredictionWriter):
             msg = f'dtype={dtype!r} is not one of uint16, float32.'
             raise ValueError(msg)
         self.out, self.name, self.overwrite = out, name, overwrite
-        self.masks = masks or {}
+        self.masks, self.bands = masks or {}, bands or {}
         self.options: dict[str, Any] = {
             'overlap': overlap,
             'dtype': dtype,
-            'bands': bands,
             'quicklook': quicklook,
         }
         #: GeoTIFFs that this process has written.
@@ -109,8 +112,14 @@ class GeoTIFFWriter(BasePredictionWriter):
             msg += f'of files and a column {self.name!r} in it.'
             raise ValueError(msg)
         self._names = dict(zip(index['filepath'], index[self.name], strict=True))
+        paths: dict[str, str] = {}
         for filepath in self._names:
             self._check_path(filepath)
+            other = paths.setdefault(self.output_path(filepath), filepath)
+            if other != filepath:
+                msg = f'{other} and {filepath} would be written to the same file: predict '
+                msg += 'them one after the other.'
+                raise ValueError(msg)
         self.written = []
         self._executor = ThreadPoolExecutor(1)
 
@@ -138,12 +147,16 @@ class GeoTIFFWriter(BasePredictionWriter):
 
         Raises:
             OSError: If a file cannot be read or written.
+            SIGTERMException: If the process is to end.
             ValueError: If the windows do not say of which file they are, or if the
                 prediction is no image of them or has values that are not finite.
         """
         images = (
             prediction['prediction'] if isinstance(prediction, dict) else prediction
         )
+        if trainer.received_sigterm:
+            # Lightning looks for it in training alone
+            raise SIGTERMException(TERMINATED)
         windows: list[Any] = list(batch_indices or [])
         if not all(isinstance(w, NativeSlice) and w.filepath for w in windows):
             msg = 'windows do not say of which file they are: use a sampler of '
@@ -155,9 +168,6 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._pending.append(self._executor.submit(self._add, windows, array))
         while len(self._pending) > AHEAD or (self._pending and self._pending[0].done()):
             self._pending.popleft().result()
-        # Lightning keeps the windows of all batches, which of many scenes are millions
-        if isinstance(batch_indices, list):
-            batch_indices.clear()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait until all is written.
@@ -233,7 +243,8 @@ class GeoTIFFWriter(BasePredictionWriter):
             msg += 'does not shuffle them.'
             raise ValueError(msg)
         mask = self.masks.get(filepath)
-        return OutputFile(path, filepath, mask=mask, **self.options)
+        bands = self.bands.get(filepath)
+        return OutputFile(path, filepath, bands=bands, mask=mask, **self.options)
 
     def _finish(self) -> None:
         """Finish the GeoTIFF that is open, in the thread."""
