@@ -60,7 +60,7 @@ class Effort(NamedTuple):
 
 
 #: 7 x 7 tiles.
-FULL = Effort(3200, 5, (3000, 12000))
+FULL = Effort(3200, 4, (3000, 12000))
 QUICK = Effort(960, 2, (1000, 2000))
 
 
