@@ -53,6 +53,25 @@ _FILENAME = re.compile(
 )
 
 
+def patch_path(root: Path, split: str, aoi: str, number: int, modality: str) -> str:
+    """Path of a file of a patch.
+
+    Args:
+        root: folder of the archive.
+        split: folder of the split, ``train`` or ``test``.
+        aoi: name of the area, ``<season>_<number>``.
+        number: number of the patch in it.
+        modality: one of :data:`KINDS`.
+
+    Returns:
+        The path.
+    """
+    kind, season = KINDS[modality], aoi.partition('_')[0]
+    folder = os.path.join(root, split, f'{kind}_{season}', f'{kind}_{aoi}')
+    suffix = '.npy' if modality == 'cloud_mask' else '.tif'
+    return os.path.join(folder, f'{kind}_{aoi}_p_{number}{suffix}')
+
+
 class Listing:
     """All files in the folders of the splits, and the lists of the authors."""
 
