@@ -15,6 +15,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from torch import distributed
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import BaseTask
@@ -249,6 +250,10 @@ def main(args: Sequence[str] | None = None) -> None:
         if name not in (*COMMANDS, 'predict'):
             raise
         sys.exit(f'planetcr {name}: {_message(error)}')
+    finally:
+        # Lightning leaves its threads running, which can abort a process that ends
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
     if result is not None:
         print(result)
 
