@@ -45,9 +45,6 @@ CORNER, RADAR_CORNER = (600_000, 5_500_000), (160_000, 5_530_000)
 #: DSen2-CR that takes so little memory that it hides nothing of that of the rest.
 SMALL = {'features': 8, 'num_blocks': 1}
 
-#: Seconds between two looks at memory.
-INTERVAL = 0.05
-
 
 class Effort(NamedTuple):
     """How much to measure."""
@@ -75,7 +72,7 @@ class Settings(NamedTuple):
 
 
 SETTINGS = {
-    'cpu': Settings('cpu', {'features': 32, 'num_blocks': 4}, 1, 1),
+    'cpu': Settings('cpu', {'features': 32, 'num_blocks': 4}, 1, 0),
     'cuda': Settings('gpu', {}, 8, 8),
 }
 
@@ -220,22 +217,6 @@ def work(folder: Path) -> None:
     print(json.dumps({**result, 'tiles': tiles}))
 
 
-def proportional_memory(process: int) -> float:
-    """Memory of a process and its children in MB, shared pages counted once."""
-    total = 0.0
-    children = Path(f'/proc/{process}/task/{process}/children')
-    try:
-        for line in Path(f'/proc/{process}/smaps_rollup').read_text().splitlines():
-            if line.startswith('Pss:'):
-                total += int(line.split()[1]) * 1024 / 1e6
-        for child in children.read_text().split():
-            total += proportional_memory(int(child))
-    # It has just ended
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return total
-
-
 def measure_memory(effort: Effort) -> list[dict[str, float]]:
     """Restore scenes of different sizes on the CPU, each in a process of its own.
 
@@ -243,8 +224,7 @@ def measure_memory(effort: Effort) -> list[dict[str, float]]:
         effort: how much to measure.
 
     Returns:
-        Memory before, the peak of the process and of all processes together in MB,
-        seconds and number of tiles, of each scene.
+        Memory before and at its peak in MB, seconds and number of tiles, of each scene.
     """
     results = []
     for size in effort.sizes:
@@ -252,16 +232,10 @@ def measure_memory(effort: Effort) -> list[dict[str, float]]:
         with tempfile.TemporaryDirectory() as folder:
             make_scene(Path(folder), size)
             command = [sys.executable, __file__, '--work', folder]
-            with subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            ) as process:
-                together = 0.0
-                while process.poll() is None:
-                    together = max(together, proportional_memory(process.pid))
-                    time.sleep(INTERVAL)
-                assert process.stdout is not None
-                lines = process.stdout.read().splitlines()
-        results.append(json.loads(lines[-1]) | {'together': together})
+            printed = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            ).stdout
+        results.append(json.loads(printed.splitlines()[-1]))
     return results
 
 
@@ -306,26 +280,20 @@ def measure_all(effort: Effort, device: str) -> str:
         ],
     )
     memory_table = table(
-        [
-            'rows and columns',
-            'tiles',
-            'MB before',
-            'MB at most, the process',
-            'MB at most, with the one that reads',
-            's',
-        ],
+        ['rows and columns', 'tiles', 'MB before', 'MB at most', 's'],
         [
             [
                 str(size),
                 str(result['tiles']),
                 f'{result["before"]:.0f}',
                 f'{result["peak"]:.0f}',
-                f'{result["together"]:.0f}',
                 f'{result["seconds"]:.0f}',
             ]
             for size, result in zip(effort.sizes, results, strict=True)
         ],
     )
+    workers = settings.num_workers
+    reader = f'{workers} processes' if workers else 'a thread'
     name = f'scenes.py{" --device cuda" if device == "cuda" else ""}'
     network = ', '.join(f'{key}={value}' for key, value in settings.model.items())
     return wrap(f"""# What it takes to restore a scene
@@ -347,17 +315,16 @@ Machine: {machine(device, start, load)}
 The bare model, `dsen2cr({network})`, on tensors that are in memory, and `remove_clouds` with
 it on a scene of {effort.size} x {effort.size} pixels from the opening of the files to the
 picture, {effort.rounds} times in turns: {tiles} tiles of {TILE_SIZE} x {TILE_SIZE} pixels with an overlap of
-{OVERLAP}, {settings.batch_size} in a batch, in float32, read by {settings.num_workers} process(es). The scene has four
-bands in EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed.
+{OVERLAP}, {settings.batch_size} in a batch, in float32, read by {reader}. The scene has four bands in
+EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed.
 
 {time_table}
 
 ## Memory
 
 Scenes of different sizes on the CPU, each in a process of its own, with a network that hardly
-takes any memory itself, `dsen2cr(features=8, num_blocks=1)`. Resident memory of the process
-that runs the model, and of it and the one that reads together, where pages that both share
-count once (`Pss`, looked at {1 / INTERVAL:.0f} times a second). "Before" is what the libraries take.
+takes any memory itself, `dsen2cr(features=8, num_blocks=1)`: resident memory of the process.
+"Before" is what the libraries take.
 
 {memory_table}
 """)

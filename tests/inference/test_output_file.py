@@ -190,15 +190,15 @@ def test_bands_as_they_are(source: Path, tmp_path: Path) -> None:
 
 class TestQuicklook:
     def test_large(self, tmp_path: Path) -> None:
-        """Its images have no more than 1000 pixels along an edge."""
+        """Its images are halved until they have at most 1000 pixels along an edge."""
         image = np.full((4, 500, 2500), 3000, dtype=np.uint16)
         source, out = write_scene(tmp_path / 'source.tif', image), tmp_path / 'out.tif'
         restored = np.full((4, 500, 2500), 0.1, np.float32)
         write_values(source, out, restored, 2500, quicklook=True)
         with Image.open(tmp_path / 'out.png') as picture:
             assert (picture.format, picture.mode) == ('PNG', 'RGB')
-            assert picture.size == (1000 + 10 + 1000, 200)
-            pixels = np.asarray(picture)[100, [500, 1005, 1500]].astype(int)
+            assert picture.size == (625 + 6 + 625, 125)
+            pixels = np.asarray(picture)[60, [300, 628, 900]].astype(int)
         before, gap, after = pixels
         assert (gap == 255).all()
         assert (before > after).all()

@@ -3,6 +3,7 @@
 
 """Predictions of a raster file as a cloud-optimised GeoTIFF, and pictures of them."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -41,7 +42,7 @@ COG: dict[str, Any] = {
     'num_threads': 'ALL_CPUS',
 }
 
-#: Pixels along the longer edge of a quicklook's images.
+#: Pixels along the longer edge of a quicklook's images, at most.
 QUICKLOOK_SIZE = 1000
 
 #: Surface reflectance is stored times this.
@@ -284,8 +285,9 @@ class OutputFile:
     def _draw(self, restored: str, picture: str) -> None:
         """Draw the source and the result side by side."""
         height, width = self._source.shape
-        factor = max(1, max(height, width) / QUICKLOOK_SIZE)
-        shape = 4, max(round(height / factor), 1), max(round(width / factor), 1)
+        # The size of an overview, which need not be computed
+        level = max(math.ceil(math.log2(max(height, width) / QUICKLOOK_SIZE)), 0)
+        shape = 4, math.ceil(height / 2**level), math.ceil(width / 2**level)
         options: dict[str, Any] = {'out_shape': shape, 'resampling': Resampling.average}
         images = [self._source.read(self._bands, **options).astype(np.float32)]
         with rasterio.open(restored) as dataset:
@@ -299,4 +301,4 @@ class OutputFile:
         gap = np.ones((shape[1], max(shape[2] // 100, 2), 3))
         drawn = [true_color(before, curve), gap, true_color(after, curve)]
         picture_array = (255 * np.concatenate(drawn, axis=1)).round().astype(np.uint8)
-        Image.fromarray(picture_array).save(picture)
+        Image.fromarray(picture_array).save(picture, compress_level=1)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import rasterio
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed, nn
@@ -24,13 +24,14 @@ from tqdm import tqdm
 
 from ..tasks import CloudRemoval, load_task
 from ..transforms import PlanetCRNormalize
+from .loader import ReadAheadDataLoader
 from .output import picture_path
 from .scenes import CloudyScenes, SceneFiles, find_scenes
 from .tiles import TileBatchSampler, TileSampler
 from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps. By default it takes a twentieth of all memory.
-CACHE_SIZE = 32_000_000
+CACHE_SIZE = 128_000_000
 
 #: How long a process waits for another, which may have a larger scene.
 PATIENCE = timedelta(days=365)
@@ -49,7 +50,7 @@ def remove_clouds(
     min_coverage: float = 0.9,
     dtype: Literal['uint16', 'float32'] = 'uint16',
     quicklook: bool = True,
-    num_workers: int = 1,
+    num_workers: int = 0,
     accelerator: str = 'auto',
     devices: int = 1,
     num_nodes: int = 1,
@@ -82,7 +83,8 @@ def remove_clouds(
             is replaced by its mean
         dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
         quicklook: draw each scene before and after, beside its GeoTIFF
-        num_workers: number of processes that read tiles beside the model
+        num_workers: number of processes that read tiles; by default a thread does,
+            beside the model
         accelerator: 'cpu', 'gpu', or 'auto' for what there is
         devices: number of processes on each machine that share the scenes, each with a
             device of its own; from Python each of them runs the whole script
@@ -116,7 +118,7 @@ def remove_clouds(
         msg += '(overwrite=True).'
         raise FileExistsError(msg)
 
-    dataset = CloudyScenes(scenes, bands, min_coverage, PlanetCRNormalize())
+    dataset = CloudyScenes(scenes, bands, min_coverage)
     sampler = TileSampler(
         dataset,
         size=tile_size,
@@ -129,7 +131,7 @@ def remove_clouds(
         paths, overlap, dtype, dataset.bands_of, masks, quicklook, overwrite=True
     )
     trainer = _trainer([writer, _Progress()], accelerator, devices, num_nodes)
-    loader = DataLoader(
+    loader = ReadAheadDataLoader(
         dataset,
         batch_sampler=TileBatchSampler(sampler, batch_size),
         num_workers=num_workers,
@@ -137,10 +139,10 @@ def remove_clouds(
         pin_memory=torch.cuda.is_available() and accelerator != 'cpu',
     )
     with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), warnings.catch_warnings():
-        # No tile is left out, and one process that reads is enough for most models
+        # No tile is left out, and one thread that reads is enough for most models
         warnings.filterwarnings('ignore', 'You are using a custom batch sampler')
         warnings.filterwarnings('ignore', '.* does not have many workers')
-        _predict(trainer, _task(model), loader)
+        _predict(trainer, _task(model), _Tiles(loader))
     problems = _gather(dataset.problems)
     coverage = _gather(dataset.coverage)
     if not trainer.is_global_zero:
@@ -242,7 +244,7 @@ def _trainer(
 
 
 def _predict(
-    trainer: Trainer, task: LightningModule, loader: DataLoader[Sample]
+    trainer: Trainer, task: LightningModule, datamodule: LightningDataModule
 ) -> None:
     """Run the trainer."""
     attribute = 'allow_zero_length_dataloader_with_multiple_devices'
@@ -250,7 +252,7 @@ def _predict(
     # For a process that no scene is left for
     setattr(task, attribute, True)
     try:
-        trainer.predict(task, loader, return_predictions=False)
+        trainer.predict(task, datamodule=datamodule, return_predictions=False)
     except BaseException:
         # Processes that this one has started would go on without it
         kill = getattr(trainer.strategy.launcher, 'kill', None)
@@ -293,6 +295,24 @@ def _summary(
         text += f'; {len(problems)} could not be used:'
         raise OSError('\n'.join([text, *map(str, problems.values())]))
     return text
+
+
+class _Tiles(LightningDataModule):
+    """Tiles to predict, normalized on the device."""
+
+    def __init__(self, loader: DataLoader[Sample]) -> None:
+        """Take a data loader of images as they are in their files."""
+        super().__init__()
+        self.loader = loader
+        self.normalize = PlanetCRNormalize()
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The data loader."""
+        return self.loader
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Normalize a batch."""
+        return self.normalize(batch)
 
 
 class _Progress(Callback):

@@ -172,13 +172,15 @@ class Scene:
         """
         window = Window(col, row, width, height)
         image = self._read_image(window=window)
-        # Whatever stands for no data is no reflectance
-        image[:, ~find_data(image, self._image.nodata)] = 0
+        has_data = find_data(image, self._image.nodata)
+        if not has_data.all():
+            # Whatever stands for no data is no reflectance
+            image[:, ~has_data] = 0
         radar = self._read_radar(window=window)
-        is_missing = ~np.isfinite(radar)
-        if is_missing.any():
+        is_covered = np.isfinite(radar)
+        if not is_covered.all():
             fill, _ = self._survey()
-            radar = np.where(is_missing, fill, radar)
+            radar = np.where(is_covered, radar, fill)
         return {'image': image.astype(np.float32), 'image_s1': radar}
 
     def has_data(self, row: int, col: int, height: int, width: int) -> bool:

@@ -1,0 +1,69 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import threading
+import time
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from torchgeo_planetcr.inference.loader import AHEAD, ReadAheadDataLoader
+
+
+class Numbers(Dataset[dict[str, torch.Tensor]]):
+    """Numbers that know the thread in which they were read."""
+
+    def __init__(self, bad: int = -1) -> None:
+        self.bad = bad
+        self.read: list[int] = []
+        self.threads: set[int] = set()
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        if number == self.bad:
+            raise OSError(f'number {number} is damaged')
+        self.read.append(number)
+        self.threads.add(threading.get_ident())
+        return {'image': torch.tensor(number)}
+
+    def __len__(self) -> int:
+        return 10
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_order(num_workers: int) -> None:
+    loader = ReadAheadDataLoader(Numbers(), batch_size=3, num_workers=num_workers)
+    for _ in range(2):
+        batches = [batch['image'].tolist() for batch in loader]
+        assert batches == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+
+
+def test_ahead() -> None:
+    """While a batch is used, others are read in a thread, and no more than a few."""
+    numbers = Numbers()
+    batches = iter(ReadAheadDataLoader(numbers, batch_size=1))
+    next(batches)
+    deadline = time.monotonic() + 10
+    while len(numbers.read) < 1 + AHEAD and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert numbers.read == list(range(1 + AHEAD))
+    assert numbers.threads.isdisjoint({threading.get_ident()})
+
+
+def test_end() -> None:
+    """Who stops half-way leaves no thread behind."""
+    before = threading.active_count()
+    batches = iter(ReadAheadDataLoader(Numbers(), batch_size=1))
+    next(batches)
+    assert threading.active_count() == before + 1
+    del batches
+    assert threading.active_count() == before
+
+
+def test_error() -> None:
+    """It comes in its turn, as it is."""
+    batches = iter(ReadAheadDataLoader(Numbers(bad=1), batch_size=1))
+    assert next(batches)['image'].item() == 0
+    with pytest.raises(OSError, match='^number 1 is damaged$'):
+        next(batches)

@@ -1,0 +1,40 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Batches that are read while the model is at work."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from torch.utils.data import DataLoader
+from torchgeo.datasets.utils import Sample
+
+#: Batches that are read before they are asked for.
+AHEAD = 2
+
+
+class ReadAheadDataLoader(DataLoader[Sample]):
+    """Data loader that prepares batches in a thread beside the model.
+
+    GDAL, NumPy and PyTorch let other threads work meanwhile. Unlike a process, a thread
+    needs no copy of its batches to hand them over.
+    """
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Iterate over the batches.
+
+        Yields:
+            Batch.
+        """
+        batches = super().__iter__()
+        pending: deque[Future[Sample | None]] = deque()
+        with ThreadPoolExecutor(1) as executor:
+            try:
+                for _ in range(AHEAD):
+                    pending.append(executor.submit(next, batches, None))
+                while (batch := pending.popleft().result()) is not None:
+                    pending.append(executor.submit(next, batches, None))
+                    yield batch
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
