@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .datasets import download_sample as download_sample
     from .evaluation import evaluate as evaluate
     from .inference import remove_clouds as remove_clouds
+    from .preparation import make_patches as make_patches
     from .summary import index as index
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
@@ -30,6 +31,7 @@ _MODULES = {
     'evaluate': 'evaluation',
     'index': 'summary',
     'info': 'summary',
+    'make_patches': 'preparation',
     'remove_clouds': 'inference',
 }
 

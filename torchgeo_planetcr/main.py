@@ -25,6 +25,7 @@ from .datasets import download_sample
 from .evaluation import evaluate
 from .inference import GeoTIFFWriter, mosaic_areas, remove_clouds
 from .models import read_checkpoint
+from .preparation import make_patches
 from .summary import index, info
 from .tasks import CloudRemoval
 
@@ -64,9 +65,10 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     'download-sample': download_sample,
     'evaluate': evaluate,
     'remove-clouds': remove_clouds_of,
+    'make-patches': make_patches,
 }
 
-#: Arguments of commands that take one or more values.
+#: Arguments of commands, but for options, that take one or more values.
 LISTS = {
     'methods': "'copy' (the cloudy image), paths of checkpoints, and folders of "
     'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH',
@@ -210,7 +212,11 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
     parser = ArgumentParser(prog=f'planetcr {name}', description=description)
     parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
-    lists = [key for key in signature(function).parameters if key in LISTS]
+    lists = [
+        key
+        for key, parameter in signature(function).parameters.items()
+        if key in LISTS and parameter.kind != parameter.KEYWORD_ONLY
+    ]
     parser.add_function_arguments(function, as_positional=True, skip=set(lists))
     # Of a list, jsonargparse would want its elements in brackets, and of a flag a value
     for key in lists:
@@ -242,6 +248,8 @@ def main(args: Sequence[str] | None = None) -> None:
             run_trainer(None if args is None else given)
             return
         result = run_command(name, rest)
+    except KeyboardInterrupt:
+        sys.exit(f'planetcr {name}: interrupted')
     # A data set that is not found is one, too
     except OSError as error:
         sys.exit(f'planetcr {name}: {_message(error)}')

@@ -120,7 +120,7 @@ class Listing:
             digest.update('\0'.join(paths).encode())
             digest.update(np.array([sizes, mtimes_ns], dtype=np.int64).tobytes())
         for split in SPLITS:
-            if path := _find_list(self.root, split):
+            if path := find_list(self.root, split):
                 stat = os.stat(path)
                 listed = (
                     os.path.relpath(path, self.root),
@@ -201,7 +201,7 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
         folders[folder] = _to_frame(found)
     splits = {}
     for split, folder in (('train', 'train'), ('val', 'train'), ('test', 'test')):
-        if listed := _find_list(root, split):
+        if listed := find_list(root, split):
             try:
                 splits[split] = _to_frame(_read_list(listed, folder))
             except ValueError as error:
@@ -257,8 +257,16 @@ def _to_frame(files: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_COLUMNS, *KINDS], dtype=object)
 
 
-def _find_list(root: Path, split: str) -> str | None:
-    """The authors' list of a split, None if there is none."""
+def find_list(root: Path, split: str) -> str | None:
+    """Find the authors' list of a split.
+
+    Args:
+        root: folder of the archive.
+        split: the split.
+
+    Returns:
+        Path of the list, None if there is none.
+    """
     for name in (f'csv/{split}.csv', f'{split}.csv', f'one_{split}_sample.csv'):
         path = os.path.join(root, name)
         if os.path.isfile(path):

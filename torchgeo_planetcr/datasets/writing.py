@@ -6,6 +6,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -77,6 +78,28 @@ def write_patch(
         for path, unfinished in written.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(unfinished, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which appears whole or not at all.
+
+    Args:
+        path: the file.
+        text: what it holds.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    unfinished = f'{os.fspath(path)}.unfinished'
+    try:
+        with open(unfinished, 'w', encoding='utf-8') as file:
+            file.write(text)
+        os.replace(unfinished, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.remove(unfinished)
+        msg = f'{path} cannot be written: {error}'
+        raise OSError(msg) from error
 
 
 def _write_geotiff(

@@ -94,6 +94,27 @@ class CloudMask:
             raise ValueError(msg)
         return values
 
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Read where there is cloud.
+
+        Args:
+            window: Window of the scene.
+
+        Returns:
+            1 where it is not clear, 0 where it is clear or the scene has no data, and
+            255 where there is no mask, of shape (H, W).
+
+        Raises:
+            OSError: If the mask or the scene cannot be read.
+            ValueError: If a value is none of 0 and 1.
+        """
+        values = self._read(window=window)
+        cloudy = (values != self._mask.count // UDM2_BANDS).astype(np.uint8)
+        cloudy[values == NO_MASK] = NO_MASK
+        image = read_bands(self.scene, self.scene.name, self.bands, window=window)
+        cloudy[~find_data(image, self.scene.nodata)] = 0
+        return cloudy
+
     def weight(self, window: Window) -> NDArray[np.float32]:
         """How much of the restored image to take.
 
@@ -114,10 +135,8 @@ class CloudMask:
         bottom = min(row + height + 2 * RADIUS, self._warped.height)
         right = min(col + width + 2 * RADIUS, self._warped.width)
         around = Window(left, top, right - left, bottom - top)
-        cloudy = self._read(window=around) != self._mask.count // UDM2_BANDS
         # What is not clear because there is nothing must not fade into the scene
-        image = read_bands(self.scene, self.scene.name, self.bands, window=around)
-        cloudy &= find_data(image, self.scene.nodata)
+        cloudy = self.read(around) != 0
         weight = torch.from_numpy(cloudy).float()[None]
         # A mean over grown clouds is still 1 in all of each cloud. Along one axis after the
         # other is the same, and takes less

@@ -83,20 +83,16 @@ class Scene:
         if radar.count < 2:
             msg = f'{path} has {radar.count} band instead of VV and VH.'
             raise ValueError(msg)
-        self._polarizations.append(_find_polarizations(radar))
-        warped = WarpedVRT(
+        self._polarizations.append(find_polarizations(radar))
+        warped = warp(
             radar,
+            Resampling.bilinear,
+            nodata=np.nan,
+            dtype='float32',
             crs=self._image.crs,
             transform=self._image.transform,
             height=self.height,
             width=self.width,
-            resampling=Resampling.bilinear,
-            dtype='float32',
-            # Whoever declares nothing pads with 0, which no backscatter in dB is
-            src_nodata=0 if radar.nodata is None else radar.nodata,
-            nodata=np.nan,
-            # Each band by itself: a third one may have values where VV and VH have none
-            UNIFIED_SRC_NODATA='NO',
         )
         self._opened.insert(0, warped)
         return warped
@@ -285,6 +281,42 @@ def open_raster(path: Path) -> DatasetReader:
     return dataset
 
 
+def warp(
+    dataset: DatasetReader,
+    resampling: Resampling,
+    nodata: float,
+    dtype: str | None = None,
+    **grid: Any,
+) -> WarpedVRT:
+    """Put an image onto another grid, on which it is warped when it is read.
+
+    Pixels that lie on that grid already stay as they are.
+
+    Args:
+        dataset: The image.
+        resampling: How to interpolate.
+        nodata: Value where there is no data.
+        dtype: Type of the values (defaults to that of the image).
+        **grid: ``crs``, ``transform``, ``height`` and ``width``.
+
+    Returns:
+        The image on that grid, to be closed before *dataset*.
+    """
+    return WarpedVRT(
+        dataset,
+        resampling=resampling,
+        # Whoever declares nothing pads with 0, which is no reflectance, no backscatter in
+        # dB and no class of land cover
+        src_nodata=0 if dataset.nodata is None else dataset.nodata,
+        nodata=nodata,
+        dtype=dtype,
+        # Each band by itself: a third one of radar may have values where VV and VH have
+        # none
+        UNIFIED_SRC_NODATA='NO',
+        **grid,
+    )
+
+
 def read_bands(
     dataset: DatasetReader | WarpedVRT,
     path: Path,
@@ -329,8 +361,18 @@ def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     return (image != nodata).any(axis=0)
 
 
-def _find_polarizations(dataset: DatasetReader) -> list[int]:
-    """Positions of VV and VH, by the names of the bands if they have such."""
+def find_polarizations(dataset: DatasetReader) -> list[int]:
+    """Find VV and VH in an image of Sentinel-1.
+
+    Args:
+        dataset: The image.
+
+    Returns:
+        Their positions, from 1: by the names of the bands, or the first two.
+
+    Raises:
+        ValueError: If the names of the bands leave it open.
+    """
     names = [(name or '').lower() for name in dataset.descriptions]
     found = {
         polarization: [n for n, name in enumerate(names, 1) if polarization in name]

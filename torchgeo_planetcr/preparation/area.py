@@ -1,0 +1,147 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The files of an area, and the record of what they were made of."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torchgeo.datasets.utils import Path
+
+from ..datasets.archive import KINDS, SEASONS, find_list, patch_path
+from ..datasets.writing import write_text
+
+#: Splits that have a folder.
+FOLDERS = ('train', 'test')
+
+#: Folder of the records beside those of the splits.
+RECORDS = 'areas'
+
+#: Name of an area.
+AREA = re.compile(rf'({"|".join(SEASONS)})_(0|[1-9]\d*)')
+
+
+class Area:
+    """An area of a Planet-CR tree that patches are added to.
+
+    A record, ``areas/<season>_<number>.json``, says what its patches were made of, so that
+    those of other scenes are not added to them.
+    """
+
+    def __init__(
+        self, root: Path, split: str, name: str, made_of: Mapping[str, Any]
+    ) -> None:
+        """Initialize a new Area instance.
+
+        Args:
+            root: folder that holds ``train`` and ``test``.
+            split: folder of the patches, 'train' or 'test'.
+            name: name of the area, ``<season>_<number>``.
+            made_of: what its patches depend on, as JSON has it.
+
+        Raises:
+            ValueError: If the split or the name is unknown, or if *root* has a list of the
+                patches of the split, in which new ones would be missing.
+        """
+        if split not in FOLDERS:
+            msg = f"split={split!r} is not one of 'train' and 'test'."
+            raise ValueError(msg)
+        if not AREA.fullmatch(name):
+            msg = f'aoi={name!r} is not called like an area: take a season '
+            msg += f'({", ".join(SEASONS)}) and a number, such as summer_1.'
+            raise ValueError(msg)
+        listed = find_list(root, split)
+        if listed is not None:
+            msg = f'{listed} names the patches of {split}, and new ones would not be used: '
+            msg += 'make them in another folder.'
+            raise ValueError(msg)
+        self.root, self.split, self.name = root, split, name
+        self.made_of = json.loads(json.dumps(made_of))
+        self.record = os.path.join(root, RECORDS, f'{name}.json')
+        # Cloudy images first: without one, the others are no patch
+        self._folders = [
+            os.path.dirname(patch_path(root, folder, name, 1, modality))
+            for modality in KINDS
+            for folder in FOLDERS
+        ]
+
+    def check(self, sources: Iterable[Path], overwrite: bool) -> None:
+        """See that the patches that are there may stay, or be replaced.
+
+        Args:
+            sources: files that are read.
+            overwrite: whether to replace them.
+
+        Raises:
+            FileExistsError: If they were made of other scenes, in another way or by others,
+                and *overwrite* is not set.
+            OSError: If the record cannot be read.
+            ValueError: If *overwrite* would remove what is read.
+        """
+        if overwrite:
+            folders = [os.path.join(os.path.realpath(f), '') for f in self._folders]
+            for source in sources:
+                if os.path.realpath(source).startswith(tuple(folders)):
+                    msg = f'{source} is among the patches of {self.name} that would be '
+                    msg += 'replaced: take another number for the area.'
+                    raise ValueError(msg)
+            return
+        advice = 'Take another number for the area, or replace all of its patches with '
+        advice += '--overwrite (overwrite=True).'
+        try:
+            with open(self.record, encoding='utf-8') as file:
+                before = json.load(file)
+        except FileNotFoundError:
+            if there := [folder for folder in self._folders if os.path.exists(folder)]:
+                msg = f'{there[0]} holds patches that were not made by this command. '
+                raise FileExistsError(msg + advice) from None
+            return
+        except ValueError as error:
+            msg = f'{self.record} is damaged, and does not say what the patches of '
+            msg += f'{self.name} were made of ({error}). '
+            raise OSError(msg + advice) from error
+        if before != self.made_of:
+            changed = [
+                f'{key} {_of(before, key)} instead of {value!r}'
+                for key, value in self.made_of.items()
+                if _of(before, key) != repr(value)
+            ]
+            msg = f'{self.name} in {self.root} was made with {", ".join(changed)}. '
+            raise FileExistsError(msg + advice)
+
+    def begin(self, overwrite: bool) -> None:
+        """Write the record, before the first patch.
+
+        Args:
+            overwrite: whether to remove the patches that are there.
+
+        Raises:
+            OSError: If files cannot be removed or written.
+        """
+        if overwrite:
+            for folder in filter(os.path.exists, self._folders):
+                shutil.rmtree(folder)
+        os.makedirs(os.path.dirname(self.record), exist_ok=True)
+        write_text(self.record, json.dumps(self.made_of, indent=1))
+
+    def has_patch(self, number: int) -> bool:
+        """Whether a patch is there.
+
+        Args:
+            number: number of the patch.
+
+        Returns:
+            True if it is, with all of its files.
+        """
+        # Of the files of a patch, the cloudy image is written last
+        path = patch_path(self.root, self.split, self.name, number, 'cloudy')
+        return os.path.exists(path)
+
+
+def _of(record: object, key: str) -> str:
+    """What a record, which may be anything, says of an argument."""
+    return repr(record.get(key)) if isinstance(record, dict) else 'nothing'
