@@ -1,12 +1,13 @@
 # make demo [ROOT=folder]   train, test and look, on ROOT or on the public sample
 # make test                 run the tests
 # make lint                 check style and types
+# make docs                 make the documentation, docs/_build/html/index.html
 
 PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 
 demo: .venv/installed
 ifndef ROOT
@@ -22,6 +23,12 @@ lint: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/ty check
 
+# All pages are read again, because a warning of the last time would not come back otherwise;
+# what notebooks gave is kept as long as they and the package stay the same.
+docs: .venv/installed
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/sphinx-build --builder html --fresh-env \
+		--fail-on-warning --keep-going docs docs/_build/html
+
 .venv/installed: pyproject.toml
 ifeq ($(PYTHON),)
 	@echo 'TorchGeo needs Python 3.12 or newer, and none was found: install it' >&2
@@ -29,6 +36,6 @@ ifeq ($(PYTHON),)
 	@exit 1
 else
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --editable '.[style,tests]'
+	.venv/bin/python -m pip install --editable '.[style,tests,docs]'
 	touch .venv/installed
 endif

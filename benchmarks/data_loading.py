@@ -3,7 +3,7 @@
 
 """Measure how fast Planet-CR is opened and read, and write it up.
 
-    python benchmarks/data_loading.py [--output docs] [--quick]
+    python benchmarks/data_loading.py [--output docs/benchmarks] [--quick]
 
 It takes about eight minutes, two GB of disk in the folder of temporary files, and no
 data: archives are made, and removed at the end, also after Ctrl+C. Nothing else should
@@ -155,14 +155,14 @@ def main() -> None:
     parser.add_argument(
         '--output',
         type=Path,
-        help='folder of the report (defaults to docs; a trial is only printed)',
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
     )
     parser.add_argument('--quick', action='store_true', help='a trial')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
     output = args.output
     if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs'
+        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     with tempfile.TemporaryDirectory(prefix='planetcr-benchmark-') as folder:
         result = measure(Path(folder), QUICK if args.quick else FULL)
         text = report.to_markdown(result)

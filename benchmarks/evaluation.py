@@ -3,7 +3,7 @@
 
 """Measure what `planetcr evaluate` takes, and write it up.
 
-    python benchmarks/evaluation.py [--device cuda] [--output docs] [--quick]
+    python benchmarks/evaluation.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about ten minutes, 5 GB of memory and 2 GB of disk. Nothing else should
 run meanwhile. ``--quick`` is a trial.
@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument(
         '--output',
         type=Path,
-        help='folder of the report (defaults to docs; a trial is only printed)',
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
     )
     parser.add_argument('--quick', action='store_true', help='a trial')
     # How this script starts itself
@@ -274,7 +274,7 @@ def main() -> None:
         return
     output = args.output
     if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs'
+        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     text = measure_all(QUICK if args.quick else FULL, args.device)
     print(text)
     if output is not None:

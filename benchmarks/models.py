@@ -3,7 +3,7 @@
 
 """Measure what it takes to train GLF-CR and Align-CR, and write it up.
 
-    python benchmarks/models.py [--device cuda] [--output docs] [--quick]
+    python benchmarks/models.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about a quarter of an hour and 15 GB of memory. Nothing else should run
 meanwhile. ``--quick`` is a trial with small networks and crops.
@@ -689,7 +689,7 @@ def main() -> None:
     parser.add_argument(
         '--output',
         type=Path,
-        help='folder of the report (defaults to docs; a trial is only printed)',
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
     )
     parser.add_argument('--quick', action='store_true', help='a trial')
     # How this script starts itself
@@ -700,7 +700,7 @@ def main() -> None:
         return
     output = args.output
     if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs'
+        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     effort = QUICK if args.quick else FULL
     is_cpu = args.device == 'cpu'
     text = measure_on_cpu(effort) if is_cpu else measure_on_gpu(effort, args.device)

@@ -3,7 +3,7 @@
 
 """Measure what `planetcr remove-clouds` takes beside the model, and write it up.
 
-    python benchmarks/scenes.py [--device cuda] [--output docs] [--quick]
+    python benchmarks/scenes.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about a quarter of an hour, 3 GB of memory and 5 GB of disk. Nothing else should
 run meanwhile. ``--quick`` is a trial.
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument(
         '--output',
         type=Path,
-        help='folder of the report (defaults to docs; a trial is only printed)',
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
     )
     parser.add_argument('--quick', action='store_true', help='a trial')
     # How this script starts itself
@@ -350,7 +350,7 @@ def main() -> None:
         return
     output = args.output
     if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs'
+        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     text = measure_all(QUICK if args.quick else FULL, args.device)
     print(text)
     if output is not None:

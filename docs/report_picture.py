@@ -31,6 +31,7 @@ from torchgeo_planetcr import evaluate
 from torchgeo_planetcr.main import run_trainer
 
 DOCS = Path(__file__).parent
+PICTURES = DOCS / '_static'
 CONFIG = DOCS.parent / 'examples' / 'dsen2cr_one_minute.yaml'
 
 #: Side length of a patch in pixels, and of a pixel of it in those of 10 m.
@@ -180,7 +181,7 @@ def take_pictures(report: Path) -> None:
         )
         page = browser.new_page(viewport={'width': 1100, 'height': 1500})
         page.goto(report.resolve().as_uri())
-        page.screenshot(path=DOCS / 'report.jpg', type='jpeg', quality=85)
+        page.screenshot(path=PICTURES / 'report.jpg', type='jpeg', quality=85)
         example = page.locator('.example').nth(1)
         example.scroll_into_view_if_needed()
         example.locator('input[type=range]').fill('45')
@@ -196,7 +197,7 @@ def take_pictures(report: Path) -> None:
             'height': box['height'] + MARGIN,
         }
         page.screenshot(
-            path=DOCS / 'report-patch.jpg', type='jpeg', quality=85, clip=clip
+            path=PICTURES / 'report-patch.jpg', type='jpeg', quality=85, clip=clip
         )
         browser.close()
 

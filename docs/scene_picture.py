@@ -20,7 +20,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.transform import from_origin
-from report_picture import DOCS, SIZE, Quadrant, make_tree, read_ground, simulate, train
+from report_picture import (
+    PICTURES,
+    SIZE,
+    Quadrant,
+    make_tree,
+    read_ground,
+    simulate,
+    train,
+)
 
 from torchgeo_planetcr import remove_clouds
 
@@ -98,7 +106,7 @@ def main() -> None:
             out = folder / f'{picture}.tif'
             remove_clouds(checkpoint, scene['cloudy'], scene['s1'], out, composite)
             image = Image.open(out.with_suffix('.png')).convert('RGB')
-            image.save(DOCS / f'{picture}.jpg', quality=88)
+            image.save(PICTURES / f'{picture}.jpg', quality=88)
 
 
 if __name__ == '__main__':

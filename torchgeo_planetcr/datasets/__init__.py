@@ -11,10 +11,16 @@ from .components import (
     PlanetCRWorldCover,
 )
 from .download import download_sample
-from .native import NativeIntersectionDataset, NativeRasterDataset, NativeSlice
+from .native import (
+    NativeGeoDataset,
+    NativeIntersectionDataset,
+    NativeRasterDataset,
+    NativeSlice,
+)
 from .planetcr import PlanetCR
 
 __all__ = (
+    'NativeGeoDataset',
     'NativeIntersectionDataset',
     'NativeRasterDataset',
     'NativeSlice',

@@ -62,7 +62,7 @@ class PlanetCRSentinel1(NativeRasterDataset):
 
     @property
     def fill(self) -> float:
-        """Value of pixels without data: that of the files, but never NaN."""
+        """Value of pixels without data, which is that of the files but never NaN."""
         return 0 if math.isnan(super().fill) else super().fill
 
     def _read_window(

@@ -298,7 +298,7 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
 
     @property
     def index(self) -> GeoDataFrame:
-        """Index of the data set, see :func:`native_index`."""
+        """Index, see :func:`~torchgeo_planetcr.datasets.native.native_index`."""
         return self._index
 
     @index.setter
@@ -394,7 +394,7 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
 
     @property
     def res(self) -> tuple[float, float]:
-        """Resolution (xres, yres) in units of the CRS: that of the first row, unless set.
+        """Resolution (xres, yres) in units of the CRS, that of the first row unless set.
 
         Raises:
             ValueError: If the data set has several CRSs. TorchGeo's own samplers, which
@@ -756,7 +756,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     def files(self) -> list[str]:
         """All files of the data set.
 
-        A folder is searched for :attr:`filename_glob`; a file that is named in *paths*
+        A folder is searched for ``filename_glob``; a file that is named in *paths*
         belongs to the data set whatever its name.
         """
         paths = (
@@ -839,7 +839,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
 
     @property
     def fill(self) -> float:
-        """Value of pixels without data: :attr:`nodata`, or 0 if there is none."""
+        """Value of pixels without data, ``nodata`` or 0 if there is none."""
         return 0 if self.nodata is None else self.nodata
 
     def read_mosaic(
@@ -917,7 +917,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             array: pixels of the files, (C, H, W).
 
         Returns:
-            Tensor of the same shape, in the :attr:`dtype` of the data set.
+            Tensor of the same shape, in the ``dtype`` of the data set.
         """
         if self.dtype == torch.float32:
             return torch.from_numpy(array.astype(np.float32, order='C'))

@@ -390,9 +390,9 @@ class PlanetCR(NativeGeoDataset):
         """Plot a sample from the dataset.
 
         Args:
-            sample: a sample returned by :meth:`__getitem__`, with reflectance x 10000
-                and dB; a ``prediction`` in it is drawn too, (4, H, W) as an image and
-                (H, W) as land cover
+            sample: a sample of the data set, with reflectance x 10000 and dB; a
+                ``prediction`` in it is drawn too, (4, H, W) as an image and (H, W) as
+                land cover
             show_titles: flag indicating whether to show titles above each panel
             suptitle: optional string to use as a suptitle
 

@@ -144,8 +144,8 @@ def confusion(
         num_classes: Number of classes *K*.
 
     Returns:
-        Counts of shape (B, 2, K, K), int64: of pixels without and with cloud, with a row
-        for each label and a column for each prediction.
+        Number of pixels without and with cloud, (B, 2, K, K) int64, with a row for each
+        label and a column for each prediction.
 
     Raises:
         ValueError: If the shapes differ, or a class index is not below *num_classes*.

@@ -37,7 +37,7 @@ class GeoTIFFWriter(BasePredictionWriter):
 
     For any TorchGeo task whose ``predict_step`` returns images, (B, C, H, W), as they are
     or as ``prediction``, and any
-    :class:`~torchgeo_planetcr.datasets.native.NativeRasterDataset` with a sampler of this
+    :class:`~torchgeo_planetcr.datasets.NativeRasterDataset` with a sampler of this
     package: :class:`~torchgeo_planetcr.inference.TileSampler` for scenes, so that each
     process takes whole ones, or
     :class:`~torchgeo_planetcr.samplers.CenterNativePatchSampler` for patches.

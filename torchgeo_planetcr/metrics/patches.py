@@ -19,7 +19,7 @@ class PatchValues(NamedTuple):
 
     #: Metrics of shape (N, M), float64.
     images: Tensor
-    #: Sums of the values of pixels of shape (N, P, 2, K + 1), float64: first of pixels
+    #: Sums of the values of pixels of shape (N, P, 2, K + 1), float64, first of pixels
     #: without and with cloud, then of each class and of none.
     sums: Tensor
     #: Numbers of these pixels of shape (N, 2, K + 1), int64.

@@ -120,7 +120,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         path: Path of the checkpoint.
 
     Returns:
-        What the file holds: tensors and plain Python objects.
+        What the file holds, which is tensors and plain Python objects.
 
     Raises:
         ValueError: If *path* does not exist, is not a checkpoint, is truncated, or

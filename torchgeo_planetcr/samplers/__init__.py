@@ -6,11 +6,13 @@
 from .native import (
     CenterNativePatchSampler,
     GriddedNativePatchSampler,
+    NativePatchSampler,
     RandomNativePatchSampler,
 )
 
 __all__ = (
     'CenterNativePatchSampler',
     'GriddedNativePatchSampler',
+    'NativePatchSampler',
     'RandomNativePatchSampler',
 )

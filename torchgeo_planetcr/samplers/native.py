@@ -253,7 +253,7 @@ class RandomNativePatchSampler(NativePatchSampler):
 
     Each window that fits, in whichever patch, is drawn with the same probability. The
     windows depend on *generator* and the epoch alone: an epoch draws anew after
-    :meth:`set_epoch`, which Lightning calls. Processes that share an epoch draw a few
+    ``set_epoch``, which Lightning calls. Processes that share an epoch draw a few
     windows more where *length* is no multiple of their number, as each must have the
     same number of batches in training.
     """
