@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .evaluation import evaluate as evaluate
     from .inference import remove_clouds as remove_clouds
     from .preparation import make_patches as make_patches
+    from .simulation import simulate as simulate
+    from .simulation import simulate_scene as simulate_scene
     from .summary import index as index
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
@@ -33,6 +35,8 @@ _MODULES = {
     'info': 'summary',
     'make_patches': 'preparation',
     'remove_clouds': 'inference',
+    'simulate': 'simulation',
+    'simulate_scene': 'simulation',
 }
 
 __all__ = tuple(_MODULES)

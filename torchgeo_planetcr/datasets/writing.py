@@ -5,7 +5,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -71,7 +71,7 @@ def write_patch(
                     np.save(written[path], array[0])
                 else:
                     nodata = NODATA.get(modality)
-                    _write_geotiff(written[path], array, grid, nodata, description)
+                    write_geotiff(written[path], array, grid, nodata, description)
             except (OSError, RasterioError) as error:
                 msg = f'{path} cannot be written: {error}'
                 raise OSError(msg) from error
@@ -102,10 +102,27 @@ def write_text(path: Path, text: str) -> None:
         raise OSError(msg) from error
 
 
-def _write_geotiff(
-    path: str, array: NDArray[Any], grid: Grid, nodata: float | None, description: str
+def write_geotiff(
+    path: Path,
+    array: NDArray[Any],
+    grid: Grid,
+    nodata: float | None = None,
+    description: str = '',
+    bands: Sequence[str] = (),
 ) -> None:
-    """Write a GeoTIFF the way the archive has them."""
+    """Write a GeoTIFF the way the archive has them.
+
+    Args:
+        path: the file.
+        array: values of shape (C, H, W).
+        grid: their grid.
+        nodata: value of pixels without data.
+        description: what the file says of itself (TIFF's ``ImageDescription``).
+        bands: names of the bands.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     with rasterio.open(
         path,
         'w',
@@ -122,6 +139,8 @@ def _write_geotiff(
         # Before the pixels, else the header goes behind them
         if description:
             dataset.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
+        for number, name in enumerate(bands, start=1):
+            dataset.set_band_description(number, name)
         dataset.write(array)
     # GDAL does not tell of a full disk on closing a file
     if os.path.getsize(path) < array.nbytes:

@@ -1,0 +1,337 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from torchgeo_planetcr import PlanetCR, simulate
+from torchgeo_planetcr.datasets.geotiff import read_plain_header
+from torchgeo_planetcr.main import main
+from torchgeo_planetcr.samplers import CenterNativePatchSampler
+
+PLANETCR = Path(sys.executable).with_name('planetcr')
+
+#: What the archive has: type, bands, side in pixels, size of a pixel.
+KINDS = {
+    'planet_cloudy': ('uint16', 4, 300, 3),
+    'planet_cloudfree': ('uint16', 4, 300, 3),
+    'S1': ('float64', 2, 90, 10),
+    'landcover': ('uint8', 1, 90, 10),
+}
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of ten areas, to be read only."""
+    root = tmp_path_factory.mktemp('simulated') / 'world'
+    message = simulate(root, areas=10, patches=2, seed=1)
+    assert re.fullmatch(
+        rf'{root}: 20 simulated patches of 10 areas in \d+ UTM zones, 14 for training, '
+        '2 for validation and 4 for testing',
+        message,
+    )
+    return root
+
+
+def digest(root: Path) -> str:
+    """Of the names and contents of all files but the index."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob('*')):
+        if path.is_file() and path.suffix != '.parquet':
+            total.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def read_all(root: Path, kind: str) -> np.ndarray:
+    """All images of a kind, (N, C, H, W)."""
+    arrays = []
+    for path in sorted(root.glob(f'*/{kind}_*/*/*')):
+        if path.suffix == '.npy':
+            arrays.append(np.load(path, allow_pickle=False)[None])
+        else:
+            with rasterio.open(path) as dataset:
+                arrays.append(dataset.read())
+    return np.stack(arrays)
+
+
+class TestTree:
+    """What the archive has, it has."""
+
+    @pytest.mark.parametrize('kind', KINDS)
+    def test_files(self, world: Path, kind: str) -> None:
+        dtype, count, side, res = KINDS[kind]
+        files = sorted(world.glob(f'*/{kind}_*/*/*.tif'))
+        assert len(files) == 20
+        for path in files:
+            with rasterio.open(path) as dataset:
+                assert dataset.dtypes == (dtype,) * count
+                assert dataset.shape == (side, side)
+                assert dataset.res == (res, res)
+                assert dataset.nodata == (0 if dtype == 'uint16' else None)
+                assert dataset.compression is None
+                assert dataset.block_shapes[0][1] == side
+                assert dataset.transform.c % res == dataset.transform.f % res == 0
+                description = dataset.tags()['TIFFTAG_IMAGEDESCRIPTION']
+            assert description.startswith(
+                'Simulated by torchgeo-planetcr (seed 1), not '
+            )
+            # It is read without GDAL, as files of the archive are
+            assert read_plain_header(str(path)) is not None
+
+    def test_masks(self, world: Path) -> None:
+        masks = read_all(world, 'cloudmask')
+        assert masks.shape == (20, 1, 300, 300)
+        assert masks.dtype == bool
+
+    def test_offsets(self, world: Path) -> None:
+        """The grids of 10 m lie up to 2 m beside those of 3 m, the same way in an area."""
+        offsets: dict[str, set[tuple[float, float]]] = {}
+        for path in world.glob('*/planet_cloudy_*/*/*.tif'):
+            radar = str(path).replace('planet_cloudy', 'S1')
+            cover = str(path).replace('planet_cloudy', 'landcover')
+            transforms = []
+            for name in (path, radar, cover):
+                with rasterio.open(name) as dataset:
+                    transforms.append(dataset.transform)
+            fine, coarse, other = transforms
+            assert coarse == other
+            offset = coarse.c - fine.c, coarse.f - fine.f
+            offsets.setdefault(path.parent.name, set()).add(offset)
+        assert {len(found) for found in offsets.values()} == {1}
+        found = {offset for area in offsets.values() for offset in area}
+        assert max(abs(number) for offset in found for number in offset) == 2
+        assert len(found) > 5
+
+    def test_around_the_world(self, world: Path) -> None:
+        index = PlanetCR(world, 'train').index
+        zones = {crs.split(':')[1] for crs in index['native_crs']}
+        assert len(zones) > 4
+        assert {zone[:3] for zone in zones} == {'326', '327'}
+        assert len(set(index['season'])) > 2
+
+    def test_splits(self, world: Path) -> None:
+        with warnings.catch_warnings():
+            # Nothing is left out
+            warnings.simplefilter('error')
+            areas = {
+                split: set(PlanetCR(world, split).index['aoi'])
+                for split in ('train', 'val', 'test')
+            }
+        assert [len(found) for found in areas.values()] == [7, 1, 2]
+        assert len(set.union(*areas.values())) == 10
+
+    def test_record(self, world: Path) -> None:
+        record = json.loads((world / 'simulation.json').read_text())
+        assert record['about'].startswith('Simulated by torchgeo-planetcr.')
+        assert (record['areas'], record['patches'], record['seed']) == (10, 2, 1)
+
+    def test_neighbours(self, world: Path) -> None:
+        """Patches of an area adjoin, and the land goes on from one to the other."""
+        for path in sorted(world.glob('*/planet_cloudfree_*/*/*_p_1.tif')):
+            other = path.with_name(path.name.replace('_p_1', '_p_2'))
+            with rasterio.open(path) as left, rasterio.open(other) as right:
+                assert left.bounds.right == right.bounds.left
+                assert left.bounds.top == right.bounds.top
+                image = np.concatenate([left.read(), right.read()], axis=2).astype(
+                    float
+                )
+            steps = np.abs(np.diff(image, axis=2)).mean(axis=(0, 1))
+            assert steps[299] < 2 * steps.mean() + 5
+
+
+class TestContent:
+    """What one sees in the two real quartets, roughly."""
+
+    def test_reflectance(self, world: Path) -> None:
+        clear = read_all(world, 'planet_cloudfree')
+        blue, green, red, infrared = clear.mean(axis=(0, 2, 3))
+        assert 300 < blue < green < 1500
+        assert red < infrared
+        assert 1500 < infrared < 4000
+        assert clear.min() > 0
+
+    def test_clouds(self, world: Path) -> None:
+        cloudy, clear = (
+            read_all(world, f'planet_{kind}').astype(float)
+            for kind in ('cloudy', 'cloudfree')
+        )
+        masks = read_all(world, 'cloudmask')[:, 0]
+        cover = masks.mean(axis=(1, 2))
+        assert 0.1 < cover.mean() < 0.6
+        assert cover.std() > 0.05
+        has_data = (cloudy != 0).any(axis=1)
+        # Clouds are bright in all bands
+        brighter = cloudy - clear
+        assert brighter.transpose(0, 2, 3, 1)[masks].mean() > 1500
+        # Haze and shadow are not in the mask
+        unmasked = brighter.transpose(0, 2, 3, 1)[~masks & has_data]
+        assert (np.abs(unmasked).max(axis=1) > 200).mean() > 0.3
+        assert (unmasked.max(axis=1) < -50).mean() > 0.01
+        assert not masks[~has_data].any()
+
+    def test_masks_are_coarse(self, world: Path) -> None:
+        """Few pixels have a neighbour of the other kind."""
+        masks = read_all(world, 'cloudmask')[:, 0]
+        changes = (masks[:, 1:] != masks[:, :-1]).mean()
+        assert 0 < changes < 0.05
+
+    def test_radar(self, world: Path) -> None:
+        radar = read_all(world, 'S1')
+        assert np.isfinite(radar).all()
+        vv, vh = radar.mean(axis=(0, 2, 3))
+        assert -16 < vv < -8
+        assert vh < vv - 4
+        # Speckle of about four looks
+        assert 1.5 < np.diff(radar, axis=3).std() / np.sqrt(2) < 4
+
+    def test_radar_tells_of_land(self, world: Path) -> None:
+        """Water is dark and towns are bright, which no cloud hides."""
+        radar = read_all(world, 'S1')[:, 0]
+        cover = read_all(world, 'landcover')[:, 0]
+        mean = {code: radar[cover == code].mean() for code in np.unique(cover)}
+        assert len(mean) > 5
+        assert mean[80] + 5 < mean[10] < mean[50]
+
+    def test_land_cover(self, world: Path) -> None:
+        codes = {10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100}
+        assert set(np.unique(read_all(world, 'landcover'))) <= codes
+
+
+class TestRuns:
+    def test_deterministic(self, tmp_path: Path) -> None:
+        """The same whatever the number of threads, and another world with another seed."""
+        digests = []
+        for name, seed, workers in (('a', 0, 1), ('b', 0, 3), ('c', 1, 1)):
+            simulate(tmp_path / name, 2, 1, seed, num_workers=workers)
+            shutil.rmtree(tmp_path / name / 'csv')
+            (tmp_path / name / 'simulation.json').unlink()
+            digests.append(digest(tmp_path / name))
+        assert digests[0] == digests[1] != digests[2]
+
+    def test_threads_are_given_back(self, tmp_path: Path) -> None:
+        before = torch.get_num_threads()
+        simulate(tmp_path / 'world', 2, 1)
+        assert torch.get_num_threads() == before
+
+    def test_goes_on(self, tmp_path: Path) -> None:
+        """What is missing is made again, and nothing else."""
+        root = tmp_path / 'world'
+        simulate(root, 2, 2)
+        before = digest(root)
+        kept, lost = sorted(root.glob('*/planet_cloudy_*/*/*_p_2.tif'))
+        stamp = kept.stat().st_mtime_ns
+        lost.unlink()
+        assert digest(root) != before
+        simulate(root, 2, 2)
+        assert digest(root) == before
+        assert kept.stat().st_mtime_ns == stamp
+
+    def test_interrupt(self, tmp_path: Path) -> None:
+        """What is there can be read, and the next run goes on."""
+        root = tmp_path / 'world'
+        command = [PLANETCR, 'simulate', root, '--areas', '40', '--patches', '1']
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while not list(root.glob('*/planet_cloudy_*/*/*.tif')):
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+        assert process.returncode == 1
+        assert errors.splitlines()[-1] == 'planetcr simulate: interrupted'
+        made = sorted(root.glob('*/planet_cloudy_*/*/*.tif'))
+        assert 0 < len(made) < 40
+        assert not [path for path in root.rglob('*') if 'unfinished' in path.name]
+        for path in made:
+            number = int(path.stem.split('_')[3])
+            for kind in ('planet_cloudfree', 'S1', 'landcover'):
+                with rasterio.open(str(path).replace('planet_cloudy', kind)) as dataset:
+                    assert np.isfinite(dataset.read()).all(), number
+        with pytest.raises(FileExistsError, match='holds another simulation'):
+            simulate(root, 41, 1)
+
+    @pytest.mark.skipif(os.name != 'posix', reason='the limit is one of the shell')
+    def test_full_disk(self, tmp_path: Path) -> None:
+        root = tmp_path / 'world'
+        script = f'ulimit -f 300; exec {PLANETCR} simulate {root} --areas 2 --patches 1'
+        result = subprocess.run(
+            ['bash', '-c', script], check=False, capture_output=True, text=True
+        )
+        assert result.returncode == 1
+        last = result.stderr.splitlines()[-1]
+        assert re.match(rf'planetcr simulate: {root}/\S+ cannot be written: ', last)
+        assert not list(root.rglob('*.tif'))
+        assert not [path for path in root.rglob('*') if 'unfinished' in path.name]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ('arguments', 'message'),
+        [
+            ({'areas': 1}, 'areas=1 must be from 2 to 10000'),
+            ({'areas': 10001}, 'areas=10001 must be from 2 to 10000'),
+            ({'patches': 0}, 'patches=0 must be from 1 to 100'),
+            ({'patches': 101}, 'patches=101 must be from 1 to 100'),
+            ({'seed': -1}, 'seed=-1 must be from 0 to 4294967295'),
+            ({'seed': 2**32}, 'seed=4294967296 must be from 0 to 4294967295'),
+            ({'num_workers': -1}, 'num_workers=-1 must be from 1 to 1024'),
+        ],
+    )
+    def test_range(
+        self, tmp_path: Path, arguments: dict[str, int], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            simulate(tmp_path / 'world', **arguments)
+        assert not (tmp_path / 'world').exists()
+
+    def test_not_empty(self, tmp_path: Path) -> None:
+        (tmp_path / 'notes.txt').write_text('mine')
+        with pytest.raises(FileExistsError, match=f'{tmp_path} is not empty: take '):
+            simulate(tmp_path, 2, 1)
+        simulate(tmp_path, 2, 1, overwrite=True)
+        assert len(list(tmp_path.glob('*/planet_cloudy_*/*/*.tif'))) == 2
+        assert (tmp_path / 'notes.txt').read_text() == 'mine'
+
+    def test_another_world(self, tmp_path: Path) -> None:
+        simulate(tmp_path / 'world', 3, 1)
+        with pytest.raises(FileExistsError, match=r'another simulation, see .*\.json'):
+            simulate(tmp_path / 'world', 2, 1)
+        simulate(tmp_path / 'world', 2, 1, overwrite=True)
+        simulate(tmp_path / 'other', 2, 1)
+        assert digest(tmp_path / 'world') == digest(tmp_path / 'other')
+
+    def test_real_data(self, own_root: Path) -> None:
+        """They are never mixed with simulated ones, let alone replaced."""
+        before = digest(own_root)
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match='that were not simulated'):
+                simulate(own_root, 2, 1, overwrite=overwrite)
+        assert digest(own_root) == before
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / 'world'
+    main(['simulate', str(root), '--areas', '2', '--patches', '1', '--seed', '7'])
+    assert capsys.readouterr().out == (
+        f'{root}: 2 simulated patches of 2 areas in 2 UTM zones, 1 for training, 0 for '
+        'validation and 1 for testing\n'
+    )
+    with pytest.raises(SystemExit, match=f'planetcr simulate: {root} holds another'):
+        main(['simulate', str(root), '--areas', '2', '--patches', '1'])
+    main(['simulate', str(root), '--areas', '2', '--patches', '1', '--overwrite'])
+    dataset = PlanetCR(root, 'test')
+    (window,) = CenterNativePatchSampler(dataset, size=None)
+    assert dataset[window]['image'].shape == (4, 300, 300)
