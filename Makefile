@@ -1,4 +1,4 @@
-# make demo [ROOT=folder]   train, test and look, on ROOT or on the public sample
+# make demo [ROOT=folder]   from data to a cloud-free scene, on ROOT or a simulated world
 # make test                 run the tests
 # make lint                 check style and types
 # make docs                 make the documentation, docs/_build/html/index.html
@@ -10,10 +10,7 @@ PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
 .PHONY: demo test lint docs
 
 demo: .venv/installed
-ifndef ROOT
-	.venv/bin/planetcr download-sample demo/planet-cr-sample
-endif
-	.venv/bin/python examples/demo.py '$(or $(ROOT),demo/planet-cr-sample)'
+	.venv/bin/planetcr demo $(if $(ROOT),--root '$(ROOT)')
 
 test: .venv/installed
 	.venv/bin/python -m pytest

@@ -22,10 +22,12 @@ from torchgeo.tasks import BaseTask
 
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
+from .demo import demo
 from .evaluation import evaluate
 from .inference import GeoTIFFWriter, mosaic_areas, remove_clouds
 from .models import read_checkpoint
 from .preparation import make_patches
+from .simulation import simulate, simulate_scene
 from .summary import index, info
 from .tasks import CloudRemoval
 
@@ -66,6 +68,9 @@ COMMANDS: dict[str, Callable[..., str | None]] = {
     'evaluate': evaluate,
     'remove-clouds': remove_clouds_of,
     'make-patches': make_patches,
+    'simulate': simulate,
+    'simulate-scene': simulate_scene,
+    'demo': demo,
 }
 
 #: Arguments of commands, but for options, that take one or more values.

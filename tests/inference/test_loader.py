@@ -19,12 +19,12 @@ class Numbers(Dataset[dict[str, torch.Tensor]]):
         self.read: list[int] = []
         self.threads: set[int] = set()
 
-    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        if number == self.bad:
-            raise OSError(f'number {number} is damaged')
-        self.read.append(number)
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if index == self.bad:
+            raise OSError(f'number {index} is damaged')
+        self.read.append(index)
         self.threads.add(threading.get_ident())
-        return {'image': torch.tensor(number)}
+        return {'image': torch.tensor(index)}
 
     def __len__(self) -> int:
         return 10

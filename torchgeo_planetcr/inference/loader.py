@@ -4,8 +4,8 @@
 """Batches that are read while the model is at work."""
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from torch.utils.data import DataLoader
 from torchgeo.datasets.utils import Sample
@@ -21,20 +21,26 @@ class ReadAheadDataLoader(DataLoader[Sample]):
     needs no copy of its batches to hand them over.
     """
 
-    def __iter__(self) -> Iterator[Sample]:
+    # PyTorch's own says that it returns a class of its own
+    def __iter__(self) -> Any:
         """Iterate over the batches.
 
         Yields:
             Batch.
         """
         batches = super().__iter__()
+
+        def read() -> Sample | None:
+            """Read the next batch, if there is one."""
+            return next(batches, None)
+
         pending: deque[Future[Sample | None]] = deque()
         with ThreadPoolExecutor(1) as executor:
             try:
                 for _ in range(AHEAD):
-                    pending.append(executor.submit(next, batches, None))
+                    pending.append(executor.submit(read))
                 while (batch := pending.popleft().result()) is not None:
-                    pending.append(executor.submit(next, batches, None))
+                    pending.append(executor.submit(read))
                     yield batch
             finally:
                 executor.shutdown(wait=False, cancel_futures=True)
