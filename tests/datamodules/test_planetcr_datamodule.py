@@ -8,6 +8,7 @@ import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
+from augmentations import CHANGES
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torchgeo.datamodules.utils import MisconfigurationException
@@ -15,7 +16,15 @@ from torchgeo.datasets import unbind_samples
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import PlanetCR, PlanetCRDataModule
+from torchgeo_planetcr.main import main
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
+from torchgeo_planetcr.transforms import (
+    MISSING_BACKSCATTER,
+    BatchAugmentation,
+    RandomClouds,
+    RandomModalityDropout,
+    RandomSpeckle,
+)
 
 
 class Recorder(LightningModule):
@@ -114,6 +123,119 @@ def test_keys_stay_in_step(root: Path, tmp_path: Path) -> None:
                 torch.testing.assert_close(
                     original['image'] / 10000, batch['image'][i], rtol=0, atol=0
                 )
+
+
+@pytest.mark.parametrize('augmentation', CHANGES)
+def test_augmentations(
+    augmentation: type[BatchAugmentation], root: Path, tmp_path: Path
+) -> None:
+    """Of training batches only; the rest of a batch stays as it is."""
+    kwargs: dict[str, Any] = {
+        'batch_size': 4,
+        'length': 4,
+        # Most of such windows have a cloud
+        'patch_size': (290, 64),
+        'eval_size': 64,
+        'augment': False,
+    }
+    runs = []
+    for augmentations in ([], [augmentation(p=1)]):
+        seed_everything(0, verbose=False)
+        recorder, _ = fit(root, tmp_path, augmentations=augmentations, **kwargs)
+        runs.append(recorder.batches)
+    plain, augmented = runs
+    for before, after in zip(plain['fit'], augmented['fit'], strict=True):
+        assert before.keys() == after.keys()
+        changed = {key for key in before if not torch.equal(before[key], after[key])}
+        assert changed == CHANGES[augmentation]
+    for before, after in zip(plain['validate'], augmented['validate'], strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_augmentations_before_moves_and_names(root: Path, tmp_path: Path) -> None:
+    """They see the keys before these are renamed, and the north of an image on top."""
+    seen = []
+
+    class Look(nn.Module):
+        def forward(self, batch: Sample) -> Sample:
+            seen.append(batch)
+            return batch
+
+    rename = {'image_clear': 'target', 'mask_cloud': 'mask_shade'}
+    seed_everything(0, verbose=False)
+    recorder, _ = fit(
+        root,
+        tmp_path,
+        batch_size=6,
+        length=6,
+        patch_size=64,
+        eval_size=64,
+        augmentations=[RandomClouds(p=1), Look()],
+        rename=rename,
+    )
+    moved = 0
+    for before, after in zip(seen, recorder.batches['fit'], strict=True):
+        assert after.keys() == {rename.get(key, key) for key in before}
+        for key in ('image', 'image_clear', 'mask_cloud'):
+            name = rename.get(key, key)
+            torch.testing.assert_close(
+                before[key].double().mean(), after[name].double().mean()
+            )
+            moved += not torch.equal(before[key], after[name])
+        # Clouds and their mask took the same turn
+        for batch, mask in ((before, 'mask_cloud'), (after, 'mask_shade')):
+            is_cloud = batch[mask][:, None].expand_as(batch['image']) == 1
+            assert batch['image'][is_cloud].mean() > batch['image'].mean() + 0.05
+    assert moved
+
+
+def test_augmentations_in_a_config(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / 'augmentations.yaml'
+    lines = ['data:', '  augmentations:']
+    for augmentation in CHANGES:
+        lines += [
+            f'  - class_path: torchgeo_planetcr.transforms.{augmentation.__name__}'
+        ]
+        lines += ['    init_args: {p: 0.6}']
+    config.write_text('\n'.join(lines))
+    args = ['fit', f'--config={config}', f'--data.root={root}']
+    args += ['--data.batch_size=4', '--data.patch_size=64', '--data.eval_size=64']
+    args += ['--model.model_kwargs={features: 8, num_blocks: 1}']
+    args += ['--trainer.fast_dev_run=true', '--trainer.enable_progress_bar=false']
+    with pytest.raises(SystemExit):
+        main([*args, '--print_config'])
+    printed = capsys.readouterr().out
+    for augmentation in CHANGES:
+        assert f'torchgeo_planetcr.transforms.{augmentation.__name__}' in printed
+    assert printed.count('p: 0.6') == len(CHANGES)
+    main(args)
+
+
+def test_augmentation_without_its_modality(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no 'image_s1', which RandomModalityDropout"):
+        fit(
+            root,
+            tmp_path,
+            modalities=['cloudy', 'clear'],
+            augmentations=[RandomModalityDropout()],
+        )
+
+
+def test_no_radar_in_some_samples(root: Path, tmp_path: Path) -> None:
+    seed_everything(0, verbose=False)
+    recorder, _ = fit(
+        root,
+        tmp_path,
+        batch_size=12,
+        patch_size=64,
+        alignment='native',
+        augmentations=[RandomSpeckle(pixel=1), RandomModalityDropout(p=0.5)],
+    )
+    image_s1 = torch.cat([batch['image_s1'] for batch in recorder.batches['fit']])
+    missing = (image_s1 == MISSING_BACKSCATTER).all(dim=(1, 2, 3))
+    assert 0 < missing.sum() < len(missing)
 
 
 @pytest.mark.parametrize('eval_size', [None, 160])

@@ -26,8 +26,8 @@ class PlanetCRDataModule(GeoDataModule):
 
     Training draws random windows; validation and testing take the whole patch, or the
     window in its centre. Prediction is on the test split unless another is named. Images
-    are normalized to [0, 1], and training batches are flipped and turned, on the device
-    of the batch.
+    are normalized to [0, 1], and training batches are augmented, flipped and turned, on
+    the device of the batch.
     """
 
     #: TorchGeo's own tasks undo the normalization of optical images with *mean* and
@@ -43,6 +43,7 @@ class PlanetCRDataModule(GeoDataModule):
         length: int | None = None,
         num_workers: int = 0,
         augment: bool = True,
+        augmentations: Sequence[nn.Module] = (),
         modalities: Modality | Sequence[Modality] = MODALITIES,
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
@@ -63,6 +64,10 @@ class PlanetCRDataModule(GeoDataModule):
                 patches, as the authors have it).
             num_workers: Number of workers for parallel data loading.
             augment: Flip and turn training batches; the authors do not.
+            augmentations: Further augmentations of training batches, each of which
+                takes and returns a normalized batch, such as
+                :class:`~torchgeo_planetcr.transforms.RandomClouds`. They come before
+                flips and turns, in this order.
             modalities: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             alignment: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             landcover_level: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
@@ -94,8 +99,8 @@ class PlanetCRDataModule(GeoDataModule):
         #: Maps reflectance and backscatter to [0, 1], and back.
         self.normalize = PlanetCRNormalize()
         self.aug = self.normalize
-        if augment:
-            self.train_aug = nn.Sequential(self.normalize, RandomFlipsAndTurns())
+        moves = [RandomFlipsAndTurns()] if augment else []
+        self.train_aug = nn.Sequential(self.normalize, *augmentations, *moves)
 
     def prepare_data(self) -> None:
         """Build the index of the folder, in one process only."""

@@ -1,0 +1,213 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import pytest
+import torch
+from torch import Tensor
+
+from torchgeo_planetcr.transforms.clouds import (
+    CLOUD_COLOR,
+    HAZE_COLOR,
+    MASK_BLOCK,
+    MASKED_THICKNESS,
+    MAX_WHITE,
+    SKYLIGHT,
+    CloudLayers,
+    coarse_cloud_mask,
+    draw_clouds,
+    find_white,
+    lay_clouds,
+    lay_white,
+    reflect,
+)
+
+
+def draw(cover: Tensor, seed: int = 0, size: tuple[int, int] = (50, 70)) -> CloudLayers:
+    return draw_clouds(cover, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def ground(count: int = 2, size: tuple[int, int] = (50, 70)) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return 0.01 + 0.5 * torch.rand(count, 4, *size, generator=generator)
+
+
+def layers(**kwargs: float) -> CloudLayers:
+    """Layers that are everywhere as thick, and else nothing."""
+    zeros = dict.fromkeys(CloudLayers._fields, 0.0)
+    return CloudLayers(
+        **{
+            name: torch.full((2, 50, 70), value)
+            for name, value in (zeros | kwargs).items()
+        }
+    )
+
+
+def per_band(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+class TestDrawClouds:
+    def test_layers(self) -> None:
+        drawn = draw(torch.tensor([0.2, 0.5, 0.8]))
+        for layer in drawn:
+            assert layer.shape == (3, 50, 70)
+            assert layer.isfinite().all()
+            assert layer.min() >= 0
+        # Veil and haze are everywhere, clouds are not
+        assert drawn.veil.min() > 0
+        assert drawn.haze.min() > 0
+        assert (drawn.cloud == 0).flatten(1).any(dim=1).all()
+
+    @pytest.mark.parametrize('cover', [0.15, 0.5, 0.8])
+    def test_cover(self, cover: float) -> None:
+        drawn = draw(torch.full((200,), cover))
+        assert abs((drawn.cloud > 0).float().mean() - cover) < 0.03
+
+    def test_seed(self) -> None:
+        cover = torch.tensor([0.4, 0.4])
+        for first, again, other in zip(
+            draw(cover), draw(cover), draw(cover, 1), strict=True
+        ):
+            assert torch.equal(first, again)
+            assert not torch.equal(first, other)
+            assert not torch.equal(first[0], first[1])
+
+    def test_shadow_is_of_the_clouds(self) -> None:
+        """What is sunward is the clouds, each sample's moved by its own distance."""
+        drawn = draw(torch.tensor([0.3, 0.5, 0.7]))
+        found = []
+        for cloud, sunward in zip(drawn.cloud, drawn.sunward, strict=True):
+            moves = [
+                (row, column)
+                for row in range(50)
+                for column in range(70)
+                if cloud[row, column] == sunward.flatten()[0]
+                and torch.equal(cloud.roll((-row, -column), (0, 1)), sunward)
+            ]
+            assert moves
+            found += moves[:1]
+        for distances in zip(*found, strict=True):
+            assert len(set(distances)) == 3
+
+
+class TestReflect:
+    def test_values(self) -> None:
+        thickness = torch.tensor([0.0, 2 / 0.15, 1e4])
+        torch.testing.assert_close(
+            reflect(thickness), torch.tensor([0, 0.5, 1]), rtol=0, atol=2e-3
+        )
+
+    def test_grows(self) -> None:
+        reflectance = reflect(torch.linspace(0, 300, 100))
+        assert (reflectance.diff() > 0).all()
+        assert reflectance[-1] < 1
+
+
+class TestLayClouds:
+    def test_nothing(self) -> None:
+        assert torch.equal(lay_clouds(ground(), layers()), ground())
+
+    def test_thick_cloud(self) -> None:
+        image = lay_clouds(ground(), layers(cloud=1e6))
+        expected = per_band(CLOUD_COLOR).clamp(max=1).expand_as(image)
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-3)
+
+    def test_veil_is_thin_cloud(self) -> None:
+        veiled, cloudy = (
+            lay_clouds(ground(), layers(**{k: 2})) for k in ('veil', 'cloud')
+        )
+        assert torch.equal(veiled, cloudy)
+
+    def test_shadow(self) -> None:
+        """Under a thick cloud elsewhere, skylight is left."""
+        image = lay_clouds(ground(), layers(sunward=1e6))
+        torch.testing.assert_close(image, ground() * per_band(SKYLIGHT))
+
+    def test_no_shadow_below_the_same_cloud(self) -> None:
+        alone, below = (
+            lay_clouds(ground(), layers(cloud=5, sunward=s)) for s in (0, 5)
+        )
+        assert torch.equal(alone, below)
+
+    def test_haze(self) -> None:
+        """Over black ground, its color; over bright ground, less light."""
+        hazy = lay_clouds(torch.zeros(2, 4, 50, 70), layers(haze=0.4))
+        torch.testing.assert_close(hazy, (0.1 * per_band(HAZE_COLOR)).expand_as(hazy))
+        bright = torch.full((2, 4, 50, 70), 0.95)
+        assert (lay_clouds(bright, layers(haze=0.4)) < 0.97).all()
+
+    def test_range(self) -> None:
+        image = lay_clouds(torch.ones(2, 4, 50, 70), draw(torch.tensor([0.3, 0.9])))
+        assert 0 <= image.min() < image.max() <= 1
+
+
+class TestWhite:
+    def test_inverse(self) -> None:
+        white = torch.rand(2, 1, 50, 70) * 0.95
+        image = lay_white(ground(), white)
+        torch.testing.assert_close(
+            find_white(image, ground()), white, rtol=0, atol=1e-5
+        )
+
+    def test_darker(self) -> None:
+        assert not find_white(0.5 * ground(), ground()).any()
+        assert not find_white(ground(), ground()).any()
+
+    def test_saturated(self) -> None:
+        ones = torch.ones(1, 4, 5, 5)
+        assert not find_white(ones, ones).any()
+        white = find_white(ones, 0.5 * ones)
+        assert torch.equal(white, torch.full_like(white, MAX_WHITE))
+        assert lay_white(ones, white).isfinite().all()
+
+    def test_two_clouds(self) -> None:
+        """Whatever is below, a cloud makes it whiter."""
+        below = lay_white(ground(), torch.full((2, 1, 50, 70), 0.3))
+        above = lay_white(below, torch.full((2, 1, 50, 70), 0.3))
+        assert (above > below).all()
+        assert (below[:, :3] > ground()[:, :3]).all()
+
+
+class TestCoarseCloudMask:
+    def test_blocks(self) -> None:
+        drawn = draw(torch.tensor([0.5, 0.8]), size=(60, 72))
+        mask = coarse_cloud_mask(drawn, 0)
+        assert mask.dtype == torch.bool
+        assert mask.shape == (2, 60, 72)
+        blocks = mask.unflatten(2, (-1, MASK_BLOCK)).unflatten(1, (-1, MASK_BLOCK))
+        assert torch.equal(blocks.any(dim=(2, 4)), blocks.all(dim=(2, 4)))
+        assert 0 < mask.float().mean() < 1
+
+    def test_threshold(self) -> None:
+        for factor in (0.99, 1.01):
+            thickness = factor * MASKED_THICKNESS
+            mask = coarse_cloud_mask(layers(cloud=thickness), 0.2)
+            assert torch.equal(mask, torch.full_like(mask, factor > 1))
+
+    def test_only_clouds(self) -> None:
+        mask = coarse_cloud_mask(layers(veil=50, haze=50, sunward=50), 0.1)
+        assert not mask.any()
+
+    @pytest.mark.parametrize('angle', [-0.3, 0, 0.3])
+    @pytest.mark.parametrize('dim', [1, 2])
+    def test_place(self, angle: float, dim: int) -> None:
+        """No edge is farther from that of the cloud than a corner of a block."""
+        drawn = layers()
+        rows, columns = torch.meshgrid(
+            torch.arange(50), torch.arange(70), indexing='ij'
+        )
+        distance = (rows - 25 if dim == 1 else columns - 40).float()
+        cloud = (MASKED_THICKNESS * (1 + distance / 35)).expand(2, -1, -1)
+        mask = coarse_cloud_mask(drawn._replace(cloud=cloud), angle)
+        is_far = distance.abs() > MASK_BLOCK / 2**0.5 + 1
+        assert torch.equal(mask[:, is_far], (distance > 0)[is_far].expand(2, -1))
+        assert not torch.equal(mask, (distance > 0).expand(2, -1, -1))
+
+    def test_own_angles(self) -> None:
+        drawn = draw(torch.tensor([0.5, 0.6, 0.8]))
+        angles = torch.tensor([-0.3, 0.0, 0.2])
+        masks = coarse_cloud_mask(drawn, angles)
+        for i in range(3):
+            alone = CloudLayers(*(layer[i : i + 1] for layer in drawn))
+            assert torch.equal(coarse_cloud_mask(alone, angles[i]), masks[i : i + 1])
+        assert not torch.equal(masks, coarse_cloud_mask(drawn, 0.0))
