@@ -125,6 +125,8 @@ nb_execution_timeout = 120
 # A cell that fails is a warning, which fails the build
 nb_execution_show_tb = True
 nb_merge_streams = True
+# Progress, and what Lightning tells
+nb_output_stderr = 'remove'
 
 
 # -- Names of the package ----------------------------------------------------
