@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -291,7 +292,7 @@ class TestRefusals:
         ],
     )
     def test_range(
-        self, tmp_path: Path, arguments: dict[str, int], message: str
+        self, tmp_path: Path, arguments: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ValueError, match=message):
             simulate(tmp_path / 'world', **arguments)

@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torchgeo.datasets.utils import Path
 
-from .scene import CHECK_SIZE, find_data, open_raster, read_bands
+from .raster import CHECK_SIZE, find_data, open_raster, read_bands
 
 #: Bands of Planet's usable data mask (UDM2), of which the first is 1 where it is clear:
 #: https://docs.planet.com/data/imagery/udm/

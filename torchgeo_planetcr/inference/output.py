@@ -26,7 +26,7 @@ from ..datasets import PlanetCR
 from ..datasets.native import NativeSlice
 from ..datasets.plot import tone_curve, true_color
 from .mask import CloudMask
-from .scene import NAMES, find_bands, find_data, open_raster, read_bands
+from .raster import NAMES, find_bands, find_data, open_raster, read_bands
 from .tiles import Blender
 
 #: Options of the GeoTIFF.
@@ -185,10 +185,12 @@ class OutputFile:
 
     def _verify(self, path: str) -> None:
         """See that all that was written is there: GDAL does not tell on closing a file."""
-        count = 0
-        with rasterio.open(path) as dataset:
-            for _, window in dataset.block_windows():
-                image = dataset.read(window=window)
+        count, size = 0, COG['blocksize']
+        with rasterio.open(path, num_threads=COG['num_threads']) as dataset:
+            # Threads share the blocks that are read at a time
+            for row in range(0, dataset.height, size):
+                rows = min(size, dataset.height - row)
+                image = dataset.read(window=Window(0, row, dataset.width, rows))
                 count += np.count_nonzero(find_data(image, self.nodata))
         if count != self._count:
             msg = f'{self._count - count} of {self._count} pixels are missing'

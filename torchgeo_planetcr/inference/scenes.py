@@ -18,7 +18,8 @@ from ..datasets import PlanetCRCloudy
 from ..datasets.grid import Grid
 from ..datasets.native import NativeRasterDataset, NativeSlice, find_in_folder
 from .mask import CloudMask
-from .scene import Scene, open_raster
+from .raster import open_raster
+from .scene import Scene
 
 #: Names of rasters in a folder.
 SUFFIXES = ('.tif', '.tiff', '.vrt')

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from ..datasets.components import Modality
 from ..datasets.grid import Grid
 from ..datasets.writing import write_patch
+from ..inference.raster import find_data
 from ..inference.remove_clouds import CACHE_SIZE
-from ..inference.scene import find_data
 from .area import Area
 from .sources import NODATA, SIZE, PatchSources
 

@@ -22,14 +22,14 @@ from ..datasets.grid import Grid, parse_crs
 from ..datasets.raster import read_raster_header
 from ..datasets.writing import DTYPES
 from ..inference.mask import NO_MASK, CloudMask
-from ..inference.scene import (
-    Scene,
+from ..inference.raster import (
     find_bands,
     find_polarizations,
     open_raster,
     read_bands,
     warp,
 )
+from ..inference.scene import Scene
 
 #: Height and width of patches in pixels.
 SIZE = 300

@@ -15,7 +15,7 @@ from torchgeo.datasets.utils import Path
 
 from ..datasets.grid import Grid
 from ..datasets.writing import write_geotiff
-from ..inference.scene import NAMES
+from ..inference.raster import NAMES
 from .area import PATCH, choose_area, describe, simulate_area
 
 #: Files of a scene by modality.

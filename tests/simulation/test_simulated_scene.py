@@ -3,6 +3,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({'seed': -1}, 'seed=-1 must be from 0 to'),
     ],
 )
-def test_range(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+def test_range(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         simulate_scene(tmp_path / 'scene', **arguments)
     assert not (tmp_path / 'scene').exists()

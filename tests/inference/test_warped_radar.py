@@ -1,0 +1,70 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+from rasterio.windows import Window
+from rasters import write
+
+from torchgeo_planetcr.inference.radar import WarpedRadar
+from torchgeo_planetcr.inference.raster import warp
+
+#: Rows and columns of the scene, of the radar, and of a hole in it.
+SIZE, RADAR_SIZE, HOLE = 300, 120, slice(40, 46)
+
+
+@pytest.mark.parametrize('crs', ['EPSG:32646', 'EPSG:32647'])
+@pytest.mark.parametrize(
+    ('nodata', 'missing'),
+    [(None, 0), (None, np.nan), (-99, -99), (np.nan, np.nan), (-99, np.inf)],
+)
+def test_gaps(tmp_path: Path, crs: str, nodata: float | None, missing: float) -> None:
+    """With a gap near or not, each window is that of the image whose gaps are known."""
+    scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
+    # The radar covers all but some metres at the left
+    (left,), (top,) = transform('EPSG:32646', crs, [500010], [2000100])
+    values = np.random.default_rng(0).normal(-12, 3, (2, RADAR_SIZE, RADAR_SIZE))
+    values[:, HOLE, HOLE] = missing
+    options: dict[str, Any] = {'crs': crs, 'nodata': nodata}
+    options['transform'] = from_origin(left, top, 10, 10)
+    path = write(tmp_path / 's1.tif', values.astype(np.float32), **options)
+    with rasterio.open(scene) as image, rasterio.open(path) as s1:
+        radar = WarpedRadar(path, image)
+        grid = {'transform': image.transform, 'height': SIZE, 'width': SIZE}
+        with warp(
+            s1, Resampling.bilinear, np.nan, 'float32', crs=image.crs, **grid
+        ) as known:
+            whole = []
+            for row in range(0, SIZE, 20):
+                for col in range(0, SIZE, 20):
+                    window = Window(col, row, 20, 20)
+                    expected = known.read(window=window)
+                    assert np.array_equal(radar.read(window), expected, equal_nan=True)
+                    if radar._is_whole(window):
+                        assert np.isfinite(expected).all()
+                    whole.append(radar._is_whole(window))
+        assert np.array_equal(
+            radar.read(out_shape=(2, 30, 30)),
+            radar.read(Window(0, 0, SIZE, SIZE), (2, 30, 30)),
+            equal_nan=True,
+        )
+        radar.close()
+    # Both ways were taken, and gaps are looked for around the hole and the edges alone
+    assert 100 < sum(whole) < len(whole) - 20
+
+
+def test_band_missing(tmp_path: Path) -> None:
+    scene = write(tmp_path / 'scene.tif', np.ones((4, 30, 30), np.uint16))
+    path = write(tmp_path / 's1.tif', np.ones((1, 30, 30), np.float32))
+    with (
+        rasterio.open(scene) as image,
+        pytest.raises(ValueError, match=f'{path} has 1 band instead of VV and VH'),
+    ):
+        WarpedRadar(path, image)
