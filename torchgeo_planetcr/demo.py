@@ -26,7 +26,7 @@ from .tasks import CloudRemoval
 AREAS, PATCHES = 40, 4
 
 #: Epochs of training, and windows in each.
-EPOCHS, LENGTH = 10, 64
+EPOCHS, LENGTH = 20, 80
 
 #: Patches of the test split that are restored as one scene, at most.
 MAX_SCENE = 100

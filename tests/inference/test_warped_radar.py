@@ -29,11 +29,11 @@ def test_gaps(tmp_path: Path, crs: str, nodata: float | None, missing: float) ->
     """With a gap near or not, each window is that of the image whose gaps are known."""
     scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
     # The radar covers all but some metres at the left
-    (left,), (top,) = transform('EPSG:32646', crs, [500010], [2000100])
+    xs, ys = transform('EPSG:32646', crs, [500010], [2000100])[:2]
     values = np.random.default_rng(0).normal(-12, 3, (2, RADAR_SIZE, RADAR_SIZE))
     values[:, HOLE, HOLE] = missing
     options: dict[str, Any] = {'crs': crs, 'nodata': nodata}
-    options['transform'] = from_origin(left, top, 10, 10)
+    options['transform'] = from_origin(*xs, *ys, 10, 10)
     path = write(tmp_path / 's1.tif', values.astype(np.float32), **options)
     with rasterio.open(scene) as image, rasterio.open(path) as s1:
         radar = WarpedRadar(path, image)

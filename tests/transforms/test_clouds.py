@@ -118,6 +118,18 @@ class TestLayClouds:
         )
         assert torch.equal(veiled, cloudy)
 
+    def test_detail(self) -> None:
+        """Detail is lost in thick cloud before brightness is, and none is made up."""
+        share = []
+        for thickness in (0, 1, 4, 12):
+            lit = lay_clouds(ground(), layers(cloud=thickness))
+            black = lay_clouds(torch.zeros_like(ground()), layers(cloud=thickness))
+            through = (lit - black)[..., 12:-12, 12:-12]
+            share.append(through.std() / through.mean())
+        assert share == sorted(share, reverse=True)
+        assert share[-1] < 0.1 * share[0]
+        assert share[1] > 0.6 * share[0]
+
     def test_shadow(self) -> None:
         """Under a thick cloud elsewhere, skylight is left."""
         image = lay_clouds(ground(), layers(sunward=1e6))

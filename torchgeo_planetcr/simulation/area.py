@@ -16,7 +16,7 @@ from ..datasets.archive import SEASONS
 from ..datasets.grid import Grid
 from ..transforms.clouds import coarse_cloud_mask, draw_clouds, lay_clouds
 from .landscape import RESOLUTION, Random, make_landscape
-from .optical import Ground
+from .optical import Ground, record
 from .places import BIOMES, PLACES, Place
 from .radar import backscatter, speckle, to_decibels
 
@@ -28,9 +28,6 @@ COARSE_RESOLUTION = 10.0
 
 #: Pixels of land around an area, and what sides are multiples of, for fast transforms.
 MARGIN, MULTIPLE = 8, 64
-
-#: Surface reflectance is stored times this.
-SCALE = 10000
 
 #: Greatest distance of the corners of the grids of 3 m and 10 m in metres.
 MAX_OFFSET = 2
@@ -161,7 +158,7 @@ def simulate_area(seed: int, area: Area) -> AreaImages:
     layers = draw_clouds(cover, *shape, generator=rng.generator)
     cloudy = lay_clouds(torch.from_numpy(below)[None], layers)[0].numpy()
     mask = coarse_cloud_mask(layers, rng.uniform(-0.3, 0.3))[0].numpy()
-    cloudy = (SCALE * cloudy[:, *inside]).round().clip(1).astype(np.uint16)
+    cloudy = record(rng, cloudy[:, *inside])
     if rng.uniform(0, 1) < 0.1:
         cloudy[:, _beyond_the_scene(rng, (height, width))] = 0
 
@@ -169,7 +166,7 @@ def simulate_area(seed: int, area: Area) -> AreaImages:
     radar = to_decibels(power * speckle(rng, power.shape))
     return AreaImages(
         cloudy,
-        (SCALE * clear[:, *inside]).round().clip(1).astype(np.uint16),
+        record(rng, clear[:, *inside]),
         radar,
         _nearest(land.cover[None], area),
         mask[None, *inside] & (cloudy != 0).any(axis=0),

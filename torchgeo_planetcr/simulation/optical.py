@@ -6,6 +6,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from .landscape import NUMBERS, Array, Landscape, Random, look_up, slope_towards
 from .places import (
@@ -68,8 +69,8 @@ ROOFS = (
     (0.07, 0.08, 0.09, 0.12),
 )
 
-#: Noise of the camera, as reflectance.
-NOISE = 0.0012
+#: Noise of the camera, as reflectance, which products store times 10000.
+NOISE, SCALE = 0.0012, 10000
 
 #: Weights of a line of pixels that one pixel sees: the optics are softer than the grid.
 BLUR = (0.2, 0.6, 0.2)
@@ -114,7 +115,8 @@ class Ground:
             changed: Share of the fields that were ploughed or harvested meanwhile.
 
         Returns:
-            Reflectance of B, G, R and NIR, of shape (4, H, W).
+            Reflectance of B, G, R and NIR without the noise of the camera, of shape
+            (4, H, W).
         """
         land, cover = self.land, self.land.cover
         rest, high = self.biome.green[1], self.biome.green[0]
@@ -155,7 +157,21 @@ class Ground:
             pixels[is_water] = water * (1 + 0.08 * self.patchiness[is_water])
             bands.append(pixels)
         image = _blur(np.stack(bands)) * np.float32(rng.numbers.normal(1, 0.03))
-        return (image + NOISE * rng.grain(cover.shape, 4)).clip(1e-4, 1)
+        return image.clip(0, 1)
+
+
+def record(rng: Random, image: Array) -> NDArray[np.uint16]:
+    """Record an image as the camera and its products do.
+
+    Args:
+        rng: Random numbers.
+        image: Reflectance of shape (4, H, W).
+
+    Returns:
+        Reflectance x 10000 with the noise of the camera, at least 1.
+    """
+    image = image + NOISE * rng.grain(image.shape[1:], len(image))
+    return (SCALE * image).round().clip(1, 65535).astype(np.uint16)
 
 
 def _blur(image: Array) -> Array:

@@ -29,6 +29,9 @@ SKYLIGHT = (0.45, 0.38, 0.32, 0.22)
 #: Light that droplets scatter forwards (asymmetry parameter).
 FORWARD = 0.85
 
+#: How far a cloud spreads the light from below, in pixels.
+SPREAD = 12
+
 #: Optical thickness from which operational masks know a cloud.
 MASKED_THICKNESS = 3.0
 
@@ -175,7 +178,21 @@ def lay_clouds(ground: Tensor, layers: CloudLayers) -> Tensor:
     # Of small particles, half of what they scatter goes back
     scattered = 0.25 * haze * _per_band(HAZE_COLOR, ground)
     image = scattered + image * (-scattered).exp()
-    return lay_white(image, reflect(cloud + veil))
+
+    # Light that droplets turn aside on its way up no longer shows where it comes from
+    thickness = cloud + veil
+    sharp = (-2 * (1 - FORWARD) * thickness).exp()
+    below = torch.lerp(_spread(image), image, sharp.to(image.dtype))
+    return lay_white(below, reflect(thickness))
+
+
+def _spread(image: Tensor) -> Tensor:
+    """Mean over what lies around each pixel of (B, C, H, W), of the same shape."""
+    side = 2 * SPREAD + 1
+    # Rows and columns one after the other, which is the same and much quicker
+    for kernel, padding in (((side, 1), (SPREAD, 0)), ((1, side), (0, SPREAD))):
+        image = F.avg_pool2d(image, kernel, 1, padding, count_include_pad=False)
+    return image
 
 
 def lay_white(ground: Tensor, white: Tensor) -> Tensor:
