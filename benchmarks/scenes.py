@@ -316,7 +316,9 @@ The bare model, `dsen2cr({network})`, on tensors that are in memory, and `remove
 it on a scene of {effort.size} x {effort.size} pixels from the opening of the files to the
 picture, {effort.rounds} times in turns: {tiles} tiles of {TILE_SIZE} x {TILE_SIZE} pixels with an overlap of
 {OVERLAP}, {settings.batch_size} in a batch, in float32, read by {reader}. The scene has four bands in
-EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed.
+EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed. For
+both, PyTorch takes its memory in large pages, as the `planetcr` command lets it
+(`THP_MEM_ALLOC_ENABLE=1`).
 
 {time_table}
 
@@ -345,6 +347,10 @@ def main() -> None:
     # How this script starts itself
     parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    # PyTorch reads it when it is loaded, so it is set as `planetcr` does, and all begins anew
+    if 'THP_MEM_ALLOC_ENABLE' not in os.environ:
+        environment = {**os.environ, 'THP_MEM_ALLOC_ENABLE': '1'}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     if args.work:
         work(args.work)
         return

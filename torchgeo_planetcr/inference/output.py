@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -171,9 +172,11 @@ class OutputFile:
         try:
             self._raw.close()
             rasterio.shutil.copy(self._raw.name, whole, **COG)
-            self._verify(whole)
-            if self.quicklook:
-                self._draw(whole, picture)
+            with ThreadPoolExecutor(1) as executor:
+                verified = executor.submit(self._verify, whole)
+                if self.quicklook:
+                    self._draw(whole, picture)
+                verified.result()
         # Those of GDAL that rasterio does not know are no RasterioError
         except Exception as error:
             raise self._explain(error) from error

@@ -62,7 +62,8 @@ class PlanetCRNormalize(nn.Module):
         """
         sample = dict(sample)
         for key, (lower, upper) in self._ranges(sample):
-            sample[key] = (sample[key].clamp(lower, upper) - lower) / (upper - lower)
+            clipped = sample[key].clamp(lower, upper)
+            sample[key] = clipped.sub_(lower).div_(upper - lower)
         return sample
 
     def inverse(self, sample: Sample) -> Sample:
