@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,9 @@ COG: dict[str, Any] = {
     'bigtiff': 'IF_SAFER',
     'num_threads': 'ALL_CPUS',
 }
+
+#: Columns that are read at a time to verify a GeoTIFF, a number of blocks.
+VERIFIED_COLUMNS = 2048
 
 #: Pixels along the longer edge of a quicklook's images, at most.
 QUICKLOOK_SIZE = 1000
@@ -132,7 +136,12 @@ class OutputFile:
         #: Number of pixels with data so far.
         self._count = 0
 
-    def add(self, window: NativeSlice, values: NDArray[np.float32]) -> None:
+    def add(
+        self,
+        window: NativeSlice,
+        values: NDArray[np.float32],
+        has_data: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Add the prediction of a window.
 
         Windows come from top to bottom.
@@ -140,6 +149,8 @@ class OutputFile:
         Args:
             window: Window of the source.
             values: Prediction of shape (C, H, W).
+            has_data: Where the source has data, of shape (H, W); if it is not known, the
+                source is read.
 
         Raises:
             OSError: If a file cannot be read or written.
@@ -156,7 +167,10 @@ class OutputFile:
         row = round((window.y.stop - transform.f) / transform.e)
         col = round((window.x.start - transform.c) / transform.a)
         self._write(row)
-        self._blender.add(row, col, values)
+        if has_data is None:
+            part = Window(col, row, values.shape[2], values.shape[1])
+            has_data = find_data(self._read(part), self._source.nodata)
+        self._blender.add(row, col, values, has_data)
 
     def finish(self) -> None:
         """Make the file, with overviews, and a picture beside it.
@@ -188,12 +202,15 @@ class OutputFile:
 
     def _verify(self, path: str) -> None:
         """See that all that was written is there: GDAL does not tell on closing a file."""
-        count, size = 0, COG['blocksize']
+        count, rows, cols = 0, COG['blocksize'], VERIFIED_COLUMNS
         with rasterio.open(path, num_threads=COG['num_threads']) as dataset:
+            height, width = dataset.shape
             # Threads share the blocks that are read at a time
-            for row in range(0, dataset.height, size):
-                rows = min(size, dataset.height - row)
-                image = dataset.read(window=Window(0, row, dataset.width, rows))
+            for row, col in product(range(0, height, rows), range(0, width, cols)):
+                window = Window(
+                    col, row, min(cols, width - col), min(rows, height - row)
+                )
+                image = dataset.read(window=window)
                 count += np.count_nonzero(find_data(image, self.nodata))
         if count != self._count:
             msg = f'{self._count - count} of {self._count} pixels are missing'
@@ -239,45 +256,49 @@ class OutputFile:
         """Write the lines that are complete above a line."""
         for row, col, values in self._blender.take(stop):
             window = Window(col, row, values.shape[2], values.shape[1])
-            image = read_bands(self._source, self.source, self._bands, window=window)
-            has_data = find_data(image, self._source.nodata)
-            has_data &= ~np.isnan(values[0])
+            values = self._convert(values, window)
+            has_data = ~np.isnan(values[0])
             self._count += np.count_nonzero(has_data)
-            values = self._convert(values, image, window)
-            values = np.where(has_data, values, self.nodata).astype(self.dtype)
+            if not has_data.all():
+                values[:, ~has_data] = self.nodata
+            values = values.astype(self.dtype)
             try:
                 self._raw.write(values, window=window)
             except (OSError, RasterioError) as error:
                 raise self._explain(error) from error
 
+    def _read(self, window: Window) -> NDArray[Any]:
+        """Read the source."""
+        return read_bands(self._source, self.source, self._bands, window=window)
+
     def _convert(
-        self, values: NDArray[np.float32], image: NDArray[Any], window: Window
+        self, values: NDArray[np.float32], window: Window
     ) -> NDArray[np.float32]:
-        """Convert predictions to the values of the file.
+        """Convert predictions to the values of the file, in place.
 
         Args:
-            values: Predictions, (C, H, W).
-            image: What they are of.
+            values: Predictions, (C, H, W); NaN where there is no data.
             window: Where they are.
 
         Returns:
-            Values of the same shape.
+            Values of the same shape, NaN where there is no data.
         """
         unit, step = 1.0, np.float32(1e-6)
         if self.dtype == 'uint16':
             unit, step = SCALE, np.float32(1 if self.nodata < 65535 else -1)
-            values = (unit * values).clip(0, 65535)
+            values *= np.float32(SCALE)
+            values.clip(0, 65535, out=values)
         is_kept: NDArray[np.bool_] | bool = False
         if self._mask is not None:
             weight = self._mask.weight(window)
-            kept = image * np.float32(unit / SCALE)
+            kept = self._read(window) * np.float32(unit / SCALE)
             is_kept = weight == 0
-            values = np.where(is_kept, kept, weight * values + (1 - weight) * kept)
+            values = weight * values + (1 - weight) * kept
         if self.dtype == 'uint16':
-            values = values.round()
+            np.rint(values, out=values)
         # A dark pixel is not one without data
-        is_nodata = (values == self.nodata) & ~np.asarray(is_kept)
-        return np.where(is_nodata, self.nodata + step, values)
+        values[(values == self.nodata) & ~np.asarray(is_kept)] = self.nodata + step
+        return values
 
     def _explain(self, error: Exception) -> OSError:
         """Say what may be wrong if a file cannot be written."""

@@ -118,7 +118,7 @@ class Scene:
 
     def read(
         self, row: int, col: int, height: int, width: int
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         """Read a window.
 
         Args:
@@ -128,8 +128,9 @@ class Scene:
             width: Number of columns.
 
         Returns:
-            ``image`` (4, H, W), reflectance x 10000, and ``image_s1`` (2, H, W) in dB,
-            with the mean over the scene where there is none.
+            ``image`` (4, H, W), reflectance x 10000, ``image_s1`` (2, H, W) in dB, with
+            the mean over the scene where there is none, and ``has_data`` (H, W), whether
+            the scene has data.
 
         Raises:
             OSError: If a file cannot be read.
@@ -146,7 +147,8 @@ class Scene:
         if not is_covered.all():
             fill, _ = self._survey()
             radar = np.where(is_covered, radar, fill)
-        return {'image': image.astype(np.float32), 'image_s1': radar}
+        image = image.astype(np.float32)
+        return {'image': image, 'image_s1': radar, 'has_data': has_data}
 
     def has_data(self, row: int, col: int, height: int, width: int) -> bool:
         """Whether any pixel of a window has data.

@@ -223,7 +223,8 @@ class CloudyScenes(NativeRasterDataset):
     """Cloudy scenes of PlanetScope with Sentinel-1 on their grids.
 
     A sample has the keys ``image`` (4, H, W), surface reflectance x 10000 of B, G, R and
-    NIR, ``image_s1`` (2, H, W), VV and VH in dB, ``crs``, ``bounds`` and ``transform``.
+    NIR, ``image_s1`` (2, H, W), VV and VH in dB, ``has_data`` (H, W), where the scene has
+    data, ``crs``, ``bounds`` and ``transform``.
     """
 
     all_bands = PlanetCRCloudy.all_bands

@@ -173,13 +173,20 @@ class Blender:
         self._sum = np.zeros((0, 0, width), dtype=np.float32)
         self._weight = np.zeros((0, width), dtype=np.float32)
 
-    def add(self, row: int, col: int, values: Array) -> None:
+    def add(
+        self,
+        row: int,
+        col: int,
+        values: Array,
+        has_data: NDArray[np.bool_] | bool = True,
+    ) -> None:
         """Add a tile.
 
         Args:
             row: Its first row.
             col: Its first column.
             values: Its values, of shape (C, H, W).
+            has_data: Where they count, of shape (H, W).
 
         Raises:
             ValueError: If lines of it were taken already, or if it has another number of
@@ -198,6 +205,7 @@ class Blender:
             _profile(height, self.overlap, row > 0, row + height < self.height),
             _profile(width, self.overlap, col > 0, col + width < self.width),
         )
+        weight *= has_data
         self._weight[:, columns] += weight
         for total, band in zip(self._sum, values, strict=True):
             total[:, columns] += weight * band
@@ -210,7 +218,7 @@ class Blender:
 
         Yields:
             First row, first column, and the values from there, of shape (C, H', W'); NaN
-            where there was no tile. Parts without any tile are left out.
+            where there was no tile, or none with data. Parts without any tile are left out.
 
         Raises:
             ValueError: If lines below it were taken already.

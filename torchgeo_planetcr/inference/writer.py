@@ -40,7 +40,8 @@ class GeoTIFFWriter(BasePredictionWriter):
     :class:`~torchgeo_planetcr.datasets.NativeRasterDataset` with a sampler of this
     package: :class:`~torchgeo_planetcr.inference.TileSampler` for scenes, so that each
     process takes whole ones, or
-    :class:`~torchgeo_planetcr.samplers.CenterNativePatchSampler` for patches.
+    :class:`~torchgeo_planetcr.samplers.CenterNativePatchSampler` for patches. Samples may
+    tell with ``has_data``, (H, W), where their file has data, which is read again otherwise.
     """
 
     def __init__(
@@ -164,8 +165,9 @@ class GeoTIFFWriter(BasePredictionWriter):
             raise ValueError(msg)
         _check(images, batch['image'], windows)
         array = images.float().cpu().numpy()
+        has_data = batch['has_data'].cpu().numpy() if 'has_data' in batch else None
         assert self._executor is not None
-        self._pending.append(self._executor.submit(self._add, windows, array))
+        self._pending.append(self._executor.submit(self._add, windows, array, has_data))
         while len(self._pending) > AHEAD or (self._pending and self._pending[0].done()):
             self._pending.popleft().result()
 
@@ -215,14 +217,20 @@ class GeoTIFFWriter(BasePredictionWriter):
         stem = stem if suffix.lower() in SUFFIXES else name
         return os.path.join(self.out, f'{stem}.tif')
 
-    def _add(self, windows: Sequence[NativeSlice], images: NDArray[np.float32]) -> None:
+    def _add(
+        self,
+        windows: Sequence[NativeSlice],
+        images: NDArray[np.float32],
+        has_data: NDArray[np.bool_] | None,
+    ) -> None:
         """Add predictions to their files, in the thread."""
         for number, window in enumerate(windows):
             assert window.filepath is not None
             if self._current is None or self._current[0] != window.filepath:
                 self._finish()
                 self._current = window.filepath, self._open(window.filepath)
-            self._current[1].add(window, images[number])
+            known = None if has_data is None else has_data[number]
+            self._current[1].add(window, images[number], known)
 
     def _check_path(self, filepath: str) -> None:
         """Refuse to replace the file that is predicted, and what nobody gave up."""
