@@ -32,9 +32,9 @@ from rasterio.windows import Window
 from report import Goal, goal_table, spread, table, wrap
 
 from torchgeo_planetcr import remove_clouds
-from torchgeo_planetcr.__main__ import keep_memory
 from torchgeo_planetcr.inference import TileSampler, find_scenes
 from torchgeo_planetcr.inference.scenes import CloudyScenes
+from torchgeo_planetcr.memory import keep_memory
 from torchgeo_planetcr.models import DSen2CR
 
 #: Tiles and their overlap in pixels, as by default.
@@ -58,7 +58,7 @@ class Effort(NamedTuple):
 
 
 #: 15 x 15 tiles. A scene of PlanetScope has up to 70 million pixels, this one has 41.
-FULL = Effort(6400, 4, (3000, 12000))
+FULL = Effort(6400, 3, (3000, 12000))
 QUICK = Effort(960, 2, (1000, 2000))
 
 

@@ -329,6 +329,10 @@ def test_help(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         'download-sample',
         'evaluate',
         'remove-clouds',
+        'make-patches',
+        'simulate',
+        'simulate-scene',
+        'demo',
     ):
         assert command in printed
 

@@ -25,6 +25,7 @@ from .datasets import download_sample
 from .demo import demo
 from .evaluation import evaluate
 from .inference import GeoTIFFWriter, mosaic_areas, remove_clouds
+from .memory import keep_memory
 from .models import read_checkpoint
 from .preparation import make_patches
 from .simulation import simulate, simulate_scene
@@ -245,6 +246,8 @@ def main(args: Sequence[str] | None = None) -> None:
         for arg, after in zip(given, [*given[1:], ''])
     ]
     if args is None:
+        # The process is the command's own
+        keep_memory()
         # Where Lightning looks, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given

@@ -231,6 +231,16 @@ class TestQuicklook:
         assert not list(tmp_path.iterdir())
 
 
+def test_known_data(source: Path, tmp_path: Path) -> None:
+    """Whoever has read the source can say where it has data."""
+    out = tmp_path / 'out.tif'
+    has_data = np.random.default_rng(0).random(SHAPE) > 0.5
+    file = OutputFile(out, source)
+    file.add(window(0, 0, *SHAPE), np.ones((4, *SHAPE), np.float32), has_data)
+    file.finish()
+    assert (read(out) == np.where(has_data, 1, 7)).all()
+
+
 def test_nothing_before_the_end(source: Path, tmp_path: Path) -> None:
     file = OutputFile(tmp_path / 'out.tif', source)
     file.add(window(0, 0, 9, 600), np.ones((4, 9, 600), np.float32))

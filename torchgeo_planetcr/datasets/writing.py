@@ -4,6 +4,7 @@
 """New patches in the layout of the archive."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,28 @@ DTYPES: dict[str, type[np.generic]] = {
 
 #: Value of pixels without data, in the modalities that declare one.
 NODATA: dict[str, int] = {'cloudy': 0, 'clear': 0}
+
+
+#: Free space that is mentioned where a file cannot be written, in bytes.
+LITTLE = 100_000_000
+
+
+def unwritten(path: Path, error: Exception) -> OSError:
+    """Error of a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: what libraries say about it, which often is nothing of a full disk.
+
+    Returns:
+        An error that names the file and, if there is little, the space that is left.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    left = f', with {free / 1e6:.1f} MB left on its disk' if free < LITTLE else ''
+    return OSError(f'{path} cannot be written{left}: {error}')
 
 
 def write_patch(
@@ -73,8 +96,7 @@ def write_patch(
                     nodata = NODATA.get(modality)
                     write_geotiff(written[path], array, grid, nodata, description)
             except (OSError, RasterioError) as error:
-                msg = f'{path} cannot be written: {error}'
-                raise OSError(msg) from error
+                raise unwritten(path, error) from error
         for path, unfinished in written.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.replace(unfinished, path)
@@ -98,8 +120,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             os.remove(unfinished)
-        msg = f'{path} cannot be written: {error}'
-        raise OSError(msg) from error
+        raise unwritten(path, error) from error
 
 
 def write_geotiff(

@@ -12,6 +12,7 @@ from geopandas import GeoDataFrame
 from rasterio.merge import merge
 from torchgeo.datasets.utils import Path
 
+from ..datasets.writing import unwritten
 from .output import COG, name_bands
 
 
@@ -72,6 +73,5 @@ def _merge(files: list[str], path: str) -> None:
             rasterio.shutil.copy(raw, whole, **COG)
         # Those of GDAL that rasterio does not know are no OSError
         except Exception as error:
-            msg = f'{path} cannot be written: {error}'
-            raise OSError(msg) from error
+            raise unwritten(path, error) from error
         os.replace(whole, path)

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from torchgeo.datasets.utils import Path
 from ..datasets import PlanetCR
 from ..datasets.native import NativeSlice
 from ..datasets.plot import tone_curve, true_color
+from ..datasets.writing import unwritten
 from .mask import CloudMask
 from .raster import NAMES, find_bands, find_data, open_raster, read_bands
 from .tiles import Blender
@@ -44,17 +44,11 @@ COG: dict[str, Any] = {
     'num_threads': 'ALL_CPUS',
 }
 
-#: Columns that are read at a time to verify a GeoTIFF, a number of blocks.
-VERIFIED_COLUMNS = 2048
-
 #: Pixels along the longer edge of a quicklook's images, at most.
 QUICKLOOK_SIZE = 1000
 
 #: Surface reflectance is stored times this.
 SCALE = 10000
-
-#: Free space that a message on a failed writing calls a full disk, in bytes.
-FULL = 100_000_000
 
 RGB = [PlanetCR.all_bands.index(band) for band in PlanetCR.rgb_bands]
 
@@ -133,8 +127,6 @@ class OutputFile:
             raise
         self._blender = Blender(*self._source.shape, overlap)
         self._raw: Any = None
-        #: Number of pixels with data so far.
-        self._count = 0
 
     def add(
         self,
@@ -186,35 +178,17 @@ class OutputFile:
         try:
             self._raw.close()
             rasterio.shutil.copy(self._raw.name, whole, **COG)
-            with ThreadPoolExecutor(1) as executor:
-                verified = executor.submit(self._verify, whole)
-                if self.quicklook:
-                    self._draw(whole, picture)
-                verified.result()
+            _check_blocks(whole)
+            if self.quicklook:
+                self._draw(whole, picture)
         # Those of GDAL that rasterio does not know are no RasterioError
         except Exception as error:
-            raise self._explain(error) from error
+            raise unwritten(self.path, error) from error
         # The GeoTIFF comes last, as it says that all is done
         if self.quicklook:
             os.replace(picture, picture_path(self.path))
         os.replace(whole, self.path)
         self.close()
-
-    def _verify(self, path: str) -> None:
-        """See that all that was written is there: GDAL does not tell on closing a file."""
-        count, rows, cols = 0, COG['blocksize'], VERIFIED_COLUMNS
-        with rasterio.open(path, num_threads=COG['num_threads']) as dataset:
-            height, width = dataset.shape
-            # Threads share the blocks that are read at a time
-            for row, col in product(range(0, height, rows), range(0, width, cols)):
-                window = Window(
-                    col, row, min(cols, width - col), min(rows, height - row)
-                )
-                image = dataset.read(window=window)
-                count += np.count_nonzero(find_data(image, self.nodata))
-        if count != self._count:
-            msg = f'{self._count - count} of {self._count} pixels are missing'
-            raise OSError(msg)
 
     def close(self) -> None:
         """Close the files, and leave nothing unfinished behind."""
@@ -258,14 +232,13 @@ class OutputFile:
             window = Window(col, row, values.shape[2], values.shape[1])
             values = self._convert(values, window)
             has_data = ~np.isnan(values[0])
-            self._count += np.count_nonzero(has_data)
             if not has_data.all():
                 values[:, ~has_data] = self.nodata
             values = values.astype(self.dtype)
             try:
                 self._raw.write(values, window=window)
             except (OSError, RasterioError) as error:
-                raise self._explain(error) from error
+                raise unwritten(self.path, error) from error
 
     def _read(self, window: Window) -> NDArray[Any]:
         """Read the source."""
@@ -300,14 +273,6 @@ class OutputFile:
         values[(values == self.nodata) & ~np.asarray(is_kept)] = self.nodata + step
         return values
 
-    def _explain(self, error: Exception) -> OSError:
-        """Say what may be wrong if a file cannot be written."""
-        folder = os.path.dirname(self._folder)
-        free = shutil.disk_usage(folder).free
-        msg = f'{self.path} cannot be written'
-        msg += f', as {folder} is full' if free < FULL else ''
-        return OSError(f'{msg}: {error}')
-
     def _draw(self, restored: str, picture: str) -> None:
         """Draw the source and the result side by side."""
         height, width = self._source.shape
@@ -328,3 +293,31 @@ class OutputFile:
         drawn = [true_color(before, curve), gap, true_color(after, curve)]
         picture_array = (255 * np.concatenate(drawn, axis=1)).round().astype(np.uint8)
         Image.fromarray(picture_array).save(picture, compress_level=1)
+
+
+def _check_blocks(path: str) -> None:
+    """See that all blocks are in a file: GDAL does not tell if it cannot write the last.
+
+    Args:
+        path: Cloud-optimised GeoTIFF.
+
+    Raises:
+        OSError: If a block is not there, or not all of it.
+    """
+    size = os.path.getsize(path)
+    with rasterio.open(path) as dataset:
+        levels = [None, *range(len(dataset.overviews(1)))]
+    for level in levels:
+        with rasterio.open(path, overview_level=level) as dataset:
+            rows, cols = (math.ceil(n / COG['blocksize']) for n in dataset.shape)
+            for row, col in product(range(rows), range(cols)):
+                offset, length = (
+                    int(
+                        dataset.get_tag_item(f'BLOCK_{item}_{col}_{row}', 'TIFF', 1)
+                        or 0
+                    )
+                    for item in ('OFFSET', 'SIZE')
+                )
+                if not offset or offset + length > size:
+                    msg = f'the file ends before block {row}, {col}'
+                    raise OSError(msg)

@@ -30,8 +30,9 @@ from .scenes import CloudyScenes, SceneFiles, find_scenes
 from .tiles import TileBatchSampler, TileSampler
 from .writer import GeoTIFFWriter
 
-#: Bytes of pixels that GDAL keeps. By default it takes a twentieth of all memory.
-CACHE_SIZE = 128_000_000
+#: Bytes of pixels that GDAL keeps, so that a row of tiles finds those that the row above it has
+#: read, up to some 6000 columns. By default it takes a twentieth of all memory.
+CACHE_SIZE = 160_000_000
 
 #: How long a process waits for another, which may have a larger scene.
 PATIENCE = timedelta(days=365)

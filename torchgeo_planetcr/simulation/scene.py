@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
 from ..datasets.grid import Grid
-from ..datasets.writing import write_geotiff
+from ..datasets.writing import unwritten, write_geotiff
 from ..inference.raster import NAMES
 from .area import PATCH, choose_area, describe, simulate_area
 
@@ -109,8 +109,7 @@ def simulate_scene(
             try:
                 write_geotiff(path, image, place, nodata, describe(seed, area), names)
             except (OSError, RasterioError) as error:
-                msg = f'{paths[key]} cannot be written: {error}'
-                raise OSError(msg) from error
+                raise unwritten(paths[key], error) from error
         for key, path in paths.items():
             os.replace(os.path.join(unfinished, FILES[key]), path)
     share = mask[CLOUD].sum() / has_data.sum()

@@ -1,0 +1,284 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Measure `planetcr simulate` and `planetcr demo`, and write it up.
+
+    python benchmarks/simulation.py [--sample sample] [--output docs/benchmarks] [--quick]
+
+On two cores it takes about ten minutes, 3 GB of memory and 1 GB of disk. Nothing else should
+run meanwhile. ``--quick`` is a trial. ``--sample`` names the folder of the public sample of
+Planet-CR (``planetcr download-sample``), to compare what is simulated with what is real.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from data_loading import say
+from evaluation import clock
+from models import TRIAL, machine
+from numpy.typing import NDArray
+from report import Goal, goal_table, spread, table, wrap
+
+from torchgeo_planetcr import PlanetCR, simulate
+from torchgeo_planetcr.samplers import CenterNativePatchSampler
+
+#: Patches of each area.
+PATCHES = 4
+
+#: What is compared: its name, key of the sample, channel, and number of decimal places.
+QUANTITIES = [
+    *(
+        (f'{name} {band}', key, channel, 0)
+        for name, key in (('clear', 'image_clear'), ('cloudy', 'image'))
+        for channel, band in enumerate(PlanetCR.all_bands)
+    ),
+    ('VV in dB', 'image_s1', 0, 1),
+    ('VH in dB', 'image_s1', 1, 1),
+    ('share of cloud in the mask', 'mask_cloud', ..., 2),
+]
+
+
+class Effort(NamedTuple):
+    """How much to measure."""
+
+    #: Areas of the worlds that are timed.
+    areas: int
+    rounds: int
+    #: Arguments of the demo.
+    demo: tuple[str, ...]
+    #: Areas of the world that is compared with the sample.
+    compared: int
+
+
+FULL = Effort(20, 5, (), 60)
+QUICK = Effort(4, 2, ('--epochs=1',), 4)
+
+
+def write_bytes(contents: dict[Path, bytes], folder: Path) -> None:
+    """Write files that are in memory, on all cores."""
+
+    def write(item: tuple[Path, bytes]) -> None:
+        path, content = folder / item[0], item[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(write, contents.items()))
+
+
+def measure_simulation(effort: Effort) -> NDArray[np.float64]:
+    """Time a simulation, and the writing of its bytes alone, in turns.
+
+    Args:
+        effort: how much to measure.
+
+    Returns:
+        Seconds of both in each turn, of shape (turns, 2).
+    """
+    seconds = []
+    for turn in range(effort.rounds):
+        say(f'simulate, turn {turn + 1} of {effort.rounds}')
+        with tempfile.TemporaryDirectory() as name:
+            world, copy = Path(name, 'world'), Path(name, 'copy')
+            taken = clock(lambda: simulate(world, effort.areas, PATCHES, turn), 'cpu')
+            files = [path for path in world.rglob('*') if path.is_file()]
+            contents = {path.relative_to(world): path.read_bytes() for path in files}
+            seconds.append((taken, clock(lambda: write_bytes(contents, copy), 'cpu')))
+    return np.array(seconds)
+
+
+def measure_demo(effort: Effort) -> tuple[float, dict[str, float]]:
+    """Run the demo as a user does.
+
+    Args:
+        effort: how much to measure.
+
+    Returns:
+        Seconds, and the PSNR of each method in dB.
+    """
+    say('the demo')
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, 'demo')
+        command = [Path(sys.executable).with_name('planetcr'), 'demo', f'--out={out}']
+        start = time.perf_counter()
+        subprocess.run([*command, *effort.demo], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        summary = json.loads((out / 'evaluation' / 'summary.json').read_text())
+    return seconds, {
+        figure['method']: figure['value']
+        for figure in summary['figures']
+        if figure['kind'] == 'all' and figure['metric'] == 'PSNR'
+    }
+
+
+def describe(root: Path, split: str) -> NDArray[np.float64]:
+    """Means of each patch of a split.
+
+    Args:
+        root: folder of the tree.
+        split: 'train' or 'test'.
+
+    Returns:
+        Array of shape (patches, quantities).
+    """
+    dataset = PlanetCR(root, split=split)
+    means = []
+    for window in CenterNativePatchSampler(dataset, size=None):
+        sample = dataset[window]
+        means.append(
+            [
+                float(sample[key][channel].float().nanmean())
+                for _, key, channel, _ in QUANTITIES
+            ]
+        )
+    return np.array(means)
+
+
+def compare(effort: Effort, sample: Path) -> str:
+    """Compare a simulated world with the public sample.
+
+    Args:
+        effort: how much to measure.
+        sample: folder of the public sample.
+
+    Returns:
+        A table.
+    """
+    say('compare with the sample')
+    real = np.concatenate([describe(sample, split) for split in ('train', 'test')])
+    with tempfile.TemporaryDirectory() as folder:
+        simulate(folder, effort.compared, PATCHES)
+        simulated = describe(Path(folder), 'train')
+    low, median, high = np.percentile(simulated, (5, 50, 95), axis=0)
+    rows = []
+    for column, (name, _, _, places) in enumerate(QUANTITIES):
+        cells = [
+            f'{value:.{places}f}'
+            for value in (*real[:, column], median[column], low[column], high[column])
+        ]
+        cells[-2:] = [f'{cells[-2]} to {cells[-1]}']
+        rows.append([name, *cells])
+    return table(
+        ['mean of a patch', 'real, to train', 'real, to test', 'simulated', 'of 90 %'],
+        rows,
+    )
+
+
+def measure_all(effort: Effort, sample: Path | None) -> str:
+    """Measure everything.
+
+    Args:
+        effort: how much to measure.
+        sample: folder of the public sample, if there is one.
+
+    Returns:
+        The report.
+    """
+    start, load = time.time(), os.getloadavg()[0]
+    seconds = measure_simulation(effort)
+    demo, psnr = measure_demo(effort)
+    count = effort.areas * PATCHES
+    rates = 60 * count / seconds
+    gain = psnr['restored'] - psnr['cloudy input']
+    goals = [
+        Goal(
+            'patches that `planetcr simulate` makes a minute on two cores',
+            'at least 300',
+            spread(rates[:, 0]),
+            bool(np.median(rates[:, 0]) >= 300),
+        ),
+        Goal(
+            '`planetcr demo`, from its start to its end',
+            'under 6 minutes',
+            f'{demo / 60:.1f} minutes',
+            demo < 360,
+        ),
+        Goal(
+            'PSNR of its network on areas that are held out, against the cloudy image',
+            'at least +3 dB',
+            f'{gain:+.1f} dB',
+            gain >= 3,
+        ),
+    ]
+    rate_table = table(
+        ['', 's', 'patches a minute'],
+        [
+            [name, spread(seconds[:, column]), spread(rates[:, column])]
+            for column, name in enumerate(['`simulate`', 'the bytes alone'])
+        ],
+    )
+    comparison = ''
+    if sample is not None:
+        comparison = f"""## Beside real data
+
+Means of the two patches of the public sample, and of {effort.compared * PATCHES} simulated ones: the median, and what
+lies between 5 and 95 %. Reflectance is times 10000. Two patches say little about the archive;
+what is simulated should reach around them, and vary more.
+
+{compare(effort, sample)}"""
+    return wrap(f"""# What it takes to simulate a world
+
+<!-- Written by `python benchmarks/simulation.py`: run it again instead of editing. -->
+
+{TRIAL if effort is QUICK else ''}`python benchmarks/simulation.py` measured this on one machine and in
+one run, and wrote this page. Figures are the median and, in brackets, the least and the
+largest of all turns.
+
+Machine: {machine('cpu', start, load)}
+
+## What was to be reached
+
+{goal_table(goals)}
+
+## Time
+
+{effort.areas} areas of {PATCHES} patches with all five modalities, {effort.rounds} times with different seeds; and the
+bytes of the same files, written from memory.
+
+{rate_table}
+
+## The demo
+
+`planetcr demo{''.join(f' {argument}' for argument in effort.demo)}` simulates a world, trains a short DSen2-CR, evaluates it, and removes the
+clouds of a scene. PSNR on its test split: {psnr['cloudy input']:.1f} dB for the cloudy image, {psnr['restored']:.1f} dB
+for the restored one. It shows that everything works; on real data, clouds, land and what
+lies below are harder.
+
+{comparison}
+""")
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--sample', type=Path, help='folder of the public sample')
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
+    )
+    parser.add_argument('--quick', action='store_true', help='a trial')
+    args = parser.parse_args()
+    output = args.output
+    if output is None and not args.quick:
+        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
+    text = measure_all(QUICK if args.quick else FULL, args.sample)
+    print(text)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / 'simulation.md').write_text(text)
+
+
+if __name__ == '__main__':
+    main()
