@@ -57,8 +57,8 @@ class Effort(NamedTuple):
     sizes: tuple[int, int]
 
 
-#: 15 x 15 tiles. A scene of PlanetScope has up to 70 million pixels, this one has 41.
-FULL = Effort(6400, 3, (3000, 12000))
+#: 7 x 7 tiles.
+FULL = Effort(3200, 4, (3000, 12000))
 QUICK = Effort(960, 2, (1000, 2000))
 
 

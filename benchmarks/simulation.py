@@ -19,7 +19,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from data_loading import say
@@ -75,24 +75,29 @@ def write_bytes(contents: dict[Path, bytes], folder: Path) -> None:
         list(executor.map(write, contents.items()))
 
 
+def time_simulation(areas: int, seed: int) -> tuple[float, float]:
+    """Seconds that a simulation takes, and the writing of its bytes alone."""
+    with tempfile.TemporaryDirectory() as name:
+        world, copy = Path(name, 'world'), Path(name, 'copy')
+        simulated = clock(lambda: simulate(world, areas, PATCHES, seed), 'cpu')
+        files = [path for path in world.rglob('*') if path.is_file()]
+        contents = {path.relative_to(world): path.read_bytes() for path in files}
+        return simulated, clock(lambda: write_bytes(contents, copy), 'cpu')
+
+
 def measure_simulation(effort: Effort) -> NDArray[np.float64]:
-    """Time a simulation, and the writing of its bytes alone, in turns.
+    """Time simulations with different seeds.
 
     Args:
         effort: how much to measure.
 
     Returns:
-        Seconds of both in each turn, of shape (turns, 2).
+        Seconds of the simulation and of its bytes in each turn, of shape (turns, 2).
     """
     seconds = []
     for turn in range(effort.rounds):
         say(f'simulate, turn {turn + 1} of {effort.rounds}')
-        with tempfile.TemporaryDirectory() as name:
-            world, copy = Path(name, 'world'), Path(name, 'copy')
-            taken = clock(lambda: simulate(world, effort.areas, PATCHES, turn), 'cpu')
-            files = [path for path in world.rglob('*') if path.is_file()]
-            contents = {path.relative_to(world): path.read_bytes() for path in files}
-            seconds.append((taken, clock(lambda: write_bytes(contents, copy), 'cpu')))
+        seconds.append(time_simulation(effort.areas, turn))
     return np.array(seconds)
 
 
@@ -120,12 +125,12 @@ def measure_demo(effort: Effort) -> tuple[float, dict[str, float]]:
     }
 
 
-def describe(root: Path, split: str) -> NDArray[np.float64]:
+def describe(root: Path, split: Literal['train', 'test']) -> NDArray[np.float64]:
     """Means of each patch of a split.
 
     Args:
         root: folder of the tree.
-        split: 'train' or 'test'.
+        split: the split.
 
     Returns:
         Array of shape (patches, quantities).
@@ -154,7 +159,7 @@ def compare(effort: Effort, sample: Path) -> str:
         A table.
     """
     say('compare with the sample')
-    real = np.concatenate([describe(sample, split) for split in ('train', 'test')])
+    real = np.concatenate([describe(sample, 'train'), describe(sample, 'test')])
     with tempfile.TemporaryDirectory() as folder:
         simulate(folder, effort.compared, PATCHES)
         simulated = describe(Path(folder), 'train')

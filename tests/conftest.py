@@ -12,7 +12,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
+from torchgeo_planetcr.memory import keep_memory
+
 matplotlib.use('Agg')
+# As the command does
+keep_memory()
 
 
 @pytest.fixture(scope='session')

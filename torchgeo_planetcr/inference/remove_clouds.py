@@ -31,8 +31,8 @@ from .tiles import TileBatchSampler, TileSampler
 from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps, so that a row of tiles finds those that the row above it has
-#: read, up to some 6000 columns. By default it takes a twentieth of all memory.
-CACHE_SIZE = 160_000_000
+#: read, up to some 5000 columns. By default it takes a twentieth of all memory.
+CACHE_SIZE = 128_000_000
 
 #: How long a process waits for another, which may have a larger scene.
 PATIENCE = timedelta(days=365)
