@@ -254,8 +254,12 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if name not in COMMANDS:
             run_trainer(None if args is None else given)
-            return
-        result = run_command(name, rest)
+            result = None
+        else:
+            result = run_command(name, rest)
+        if _is_distributed():
+            # The first process to end would cut off what it has sent to others
+            distributed.barrier()
     except KeyboardInterrupt:
         sys.exit(f'planetcr {name}: interrupted')
     # A data set that is not found is one, too
@@ -268,10 +272,15 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(f'planetcr {name}: {_message(error)}')
     finally:
         # Lightning leaves its threads running, which can abort a process that ends
-        if distributed.is_available() and distributed.is_initialized():
+        if _is_distributed():
             distributed.destroy_process_group()
     if result is not None:
         print(result)
+
+
+def _is_distributed() -> bool:
+    """Whether there are other processes."""
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def _message(error: Exception) -> str:

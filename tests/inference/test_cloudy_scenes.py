@@ -302,7 +302,9 @@ class TestCloudyScenes:
         assert dataset.all_bands == PlanetCRCloudy.all_bands
         tiles = list(TileSampler(dataset, size=400))
         first, second = (dataset[tile] for tile in tiles)
-        assert set(first) == {'image', 'image_s1', 'crs', 'bounds', 'transform'}
+        keys = {'image', 'image_s1', 'has_data', 'crs', 'bounds', 'transform'}
+        assert set(first) == keys
+        assert (first['has_data'].numpy() == make_mask(*SHAPE)).all()
         assert {first[key].dtype for key in ('image', 'image_s1')} == {torch.float32}
         assert (first['image'].numpy() == make_image()).all()
         expected = make_image(100, 300, count=8)[[1, 3, 5, 7]]

@@ -677,8 +677,9 @@ def in_one_piece(zones: Path, path: Path) -> NDArray[np.float32]:
     with Scene(path, [zones / 'radar' / path.name]) as scene:
         arrays = scene.read(0, 0, scene.height, scene.width)
     sample = {key: torch.from_numpy(array)[None] for key, array in arrays.items()}
+    sample = PlanetCRNormalize()(sample)
     with torch.no_grad():
-        result = task.eval()(**PlanetCRNormalize()(sample))[0].numpy()
+        result = task.eval()(sample['image'], sample['image_s1'])[0].numpy()
     return (10000 * result).clip(1, 65535)
 
 
