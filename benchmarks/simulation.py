@@ -5,7 +5,7 @@
 
     python benchmarks/simulation.py [--sample sample] [--output docs/benchmarks] [--quick]
 
-On two cores it takes about ten minutes, 3 GB of memory and 1 GB of disk. Nothing else should
+On two cores it takes about five minutes, 3 GB of memory and 1 GB of disk. Nothing else should
 run meanwhile. ``--quick`` is a trial. ``--sample`` names the folder of the public sample of
 Planet-CR (``planetcr download-sample``), to compare what is simulated with what is real.
 """
@@ -59,7 +59,7 @@ class Effort(NamedTuple):
     compared: int
 
 
-FULL = Effort(20, 5, (), 60)
+FULL = Effort(20, 3, (), 60)
 QUICK = Effort(4, 2, ('--epochs=1',), 4)
 
 
