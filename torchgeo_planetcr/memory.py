@@ -7,7 +7,7 @@ import ctypes
 import sys
 
 #: Options of mallopt, see malloc.h of glibc.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_memory() -> None:
@@ -24,3 +24,5 @@ def keep_memory() -> None:
         if mallopt is not None:
             mallopt(M_MMAP_MAX, 0)
             mallopt(M_TRIM_THRESHOLD, -1)
+            # What one thread frees is there for the others, too
+            mallopt(M_ARENA_MAX, 1)
