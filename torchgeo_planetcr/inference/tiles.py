@@ -186,7 +186,7 @@ class Blender:
             row: Its first row.
             col: Its first column.
             values: Its values, of shape (C, H, W).
-            has_data: Where they count, of shape (H, W).
+            has_data: Where they count, of shape (H, W) (defaults to everywhere).
 
         Raises:
             ValueError: If lines of it were taken already, or if it has another number of
