@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, Literal
 
@@ -31,6 +32,9 @@ from .mask import CloudMask
 from .raster import NAMES, find_bands, find_data, open_raster, read_bands
 from .tiles import Blender
 
+#: Rows and columns of a block of the GeoTIFF.
+BLOCK_SIZE = 512
+
 #: Options of the GeoTIFF.
 COG: dict[str, Any] = {
     'driver': 'COG',
@@ -38,7 +42,7 @@ COG: dict[str, Any] = {
     # Higher levels take longer, and make images of reflectance no smaller
     'level': 1,
     'predictor': 'YES',
-    'blocksize': 512,
+    'blocksize': BLOCK_SIZE,
     'overview_resampling': 'average',
     'bigtiff': 'IF_SAFER',
     'num_threads': 'ALL_CPUS',
@@ -173,14 +177,18 @@ class OutputFile:
         self._write(self._source.height)
         # Of a wide scene, it takes more than what follows
         del self._blender
+        raw = self._raw.name
         whole = os.path.join(self._folder, 'whole.tif')
         picture = os.path.join(self._folder, 'quicklook.png')
         try:
+            if levels := _overview_levels(*self._source.shape):
+                self._raw.build_overviews(levels, Resampling.average)
             self._raw.close()
-            rasterio.shutil.copy(self._raw.name, whole, **COG)
-            _check_blocks(whole)
-            if self.quicklook:
-                self._draw(whole, picture)
+            with ThreadPoolExecutor(1) as executor:
+                drawing = executor.submit(self._draw, raw, picture)
+                rasterio.shutil.copy(raw, whole, **COG)
+                _check_blocks(whole)
+                drawing.result()
         # Those of GDAL that rasterio does not know are no RasterioError
         except Exception as error:
             raise unwritten(self.path, error) from error
@@ -217,8 +225,8 @@ class OutputFile:
             crs=self._source.crs,
             transform=self._source.transform,
             tiled=True,
-            blockxsize=512,
-            blockysize=512,
+            blockxsize=BLOCK_SIZE,
+            blockysize=BLOCK_SIZE,
             bigtiff='IF_SAFER',
             # Lines without a tile are not written, and have no data
             sparse_ok=True,
@@ -274,7 +282,9 @@ class OutputFile:
         return values
 
     def _draw(self, restored: str, picture: str) -> None:
-        """Draw the source and the result side by side."""
+        """Draw the source and the result side by side, if that is asked for."""
+        if not self.quicklook:
+            return
         height, width = self._source.shape
         # The size of an overview, which need not be computed
         level = max(math.ceil(math.log2(max(height, width) / QUICKLOOK_SIZE)), 0)
@@ -295,6 +305,12 @@ class OutputFile:
         Image.fromarray(picture_array).save(picture, compress_level=1)
 
 
+def _overview_levels(height: int, width: int) -> list[int]:
+    """Factors of the overviews of a GeoTIFF: halved until one block holds all of it."""
+    blocks = math.ceil(max(height, width) / BLOCK_SIZE)
+    return [2**level for level in range(1, (blocks - 1).bit_length() + 1)]
+
+
 def _check_blocks(path: str) -> None:
     """See that all blocks are in a file: GDAL does not tell if it cannot write the last.
 
@@ -309,7 +325,7 @@ def _check_blocks(path: str) -> None:
         levels = [None, *range(len(dataset.overviews(1)))]
     for level in levels:
         with rasterio.open(path, overview_level=level) as dataset:
-            rows, cols = (math.ceil(n / COG['blocksize']) for n in dataset.shape)
+            rows, cols = (math.ceil(n / BLOCK_SIZE) for n in dataset.shape)
             for row, col in product(range(rows), range(cols)):
                 offset, length = (
                     int(
