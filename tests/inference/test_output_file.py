@@ -266,7 +266,9 @@ def test_wrong_order(source: Path, tmp_path: Path, row: int) -> None:
     file = OutputFile(tmp_path / 'out.tif', source)
     tile = np.ones((4, 64, 64), np.float32)
     file.add(window(100, 0, 64, 64), tile)
-    with pytest.raises(ValueError, match=f'a tile at row {row} comes after one at'):
+    with pytest.raises(
+        ValueError, match=f'a tile at row {row}, column 0 comes after one'
+    ):
         file.add(window(row, 0, 64, 64), tile)
     file.close()
     assert not list(tmp_path.iterdir())
@@ -314,21 +316,38 @@ class TestFullDisk:
         file.close()
         assert not list(out.parent.iterdir())
 
-    def test_compressed(self, tmp_path: Path) -> None:
-        """The second file does not fit, as overviews make it larger than the first."""
+    def test_overviews(self, tmp_path: Path) -> None:
+        """They are lost without an error, too, and a picture is made of them."""
         folder = tmp_path / 'folder'
         image = np.full((4, 1024, 1024), 3000, dtype=np.uint16)
         source = write_scene(tmp_path / 'source.tif', image)
-        rng = np.random.default_rng(0)
-        values = rng.integers(0, 2**31, image.shape, dtype=np.int32).view(np.float32)
-        values[~np.isfinite(values)] = 1
-        file = OutputFile(folder / 'out.tif', source)
-        file.add(window(0, 0, 1024, 1024), values)
+        file = OutputFile(folder / 'out.tif', source, quicklook=True)
+        values = np.random.default_rng(0).uniform(0, 1, image.shape)
+        file.add(window(0, 0, 1024, 1024), values.astype(np.float32))
         with (
             pytest.raises(OSError, match=r'folder/out\.tif cannot be written'),
             full_disk(17_500_000),
         ):
             file.finish()
-        assert (next(folder.iterdir()) / 'raw.tif').stat().st_size < 17_400_000
+        # The lines themselves are there
+        assert 4 * image.size < (next(folder.iterdir()) / 'raw.tif').stat().st_size
+        file.close()
+        assert not list(folder.iterdir())
+
+    def test_compressed(self, tmp_path: Path) -> None:
+        """The second file does not fit, as noise takes more compressed than as it is."""
+        folder = tmp_path / 'folder'
+        image = np.full((4, 512, 512), 3000, dtype=np.uint16)
+        source = write_scene(tmp_path / 'source.tif', image)
+        rng = np.random.default_rng(0)
+        values = (rng.integers(1, 65536, image.shape) / 10000).astype(np.float32)
+        file = OutputFile(folder / 'out.tif', source, dtype='uint16')
+        file.add(window(0, 0, 512, 512), values)
+        with (
+            pytest.raises(OSError, match=r'folder/out\.tif cannot be written'),
+            full_disk(2_098_000),
+        ):
+            file.finish()
+        assert (next(folder.iterdir()) / 'raw.tif').stat().st_size < 2_098_000
         file.close()
         assert not list(folder.iterdir())

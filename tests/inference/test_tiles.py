@@ -2,7 +2,7 @@
 # Licensed under the MIT License.
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,21 @@ def blend(
     """What tiles give, and NaN where there is none."""
     dataset = make_dataset(folder, [(image.shape[1], image.shape[2])])
     sampler = TileSampler(dataset, size=size, overlap=overlap, keep=keep)
-    blender = Blender(*image.shape[1:], overlap)
+    tiles = list(map(place, sampler))
+    blender = Blender(image.shape, tiles[0][2:], overlap)
     result = np.full(image.shape, np.nan, dtype=np.float32)
     times = np.zeros(image.shape[1:], dtype=int)
 
-    def take(stop: int) -> None:
-        for row, col, values in blender.take(stop):
+    def put(parts: Iterable[tuple[int, int, Array]]) -> None:
+        for row, col, values in parts:
             _, height, width = values.shape
             result[:, row : row + height, col : col + width] = values
             times[row : row + height, col : col + width] += 1
 
-    for row, col, height, width in map(place, sampler):
-        take(row)
+    for row, col, height, width in tiles:
+        put(blender.take(row, col))
         blender.add(row, col, model(image[:, row : row + height, col : col + width]))
-    take(image.shape[1])
+    put(blender.take_rest())
     assert times.max() == 1
     return result
 
@@ -287,53 +288,165 @@ class TestBlender:
 
     def test_parts(self) -> None:
         """Of a wide scene, some columns at a time, and none where there is no tile."""
-        blender = Blender(40, 3000, 0)
+        blender = Blender((1, 40, 3000), (30, 100), 0)
         for col in (0, 2900):
             blender.add(0, col, np.full((1, 30, 100), col, dtype=np.float32))
-        parts = list(blender.take(30))
+        parts = list(blender.take(30, 0))
         assert sum(values.shape[2] for *_, values in parts) < 2000
         for first, (row, col, values) in zip((0, 2900), parts, strict=True):
             assert row == 0
             assert col <= first < first + 100 <= col + values.shape[2]
             assert (values[..., first - col :][..., :100] == first).all()
             assert np.isfinite(values).sum() == 30 * 100
-        assert list(blender.take(40)) == []
+        assert list(blender.take_rest()) == []
 
     def test_order(self) -> None:
         """Tiles that do not follow each other are refused, by one line or by many."""
         tile = np.ones((2, 20, 20), dtype=np.float32)
-        blender = Blender(100, 40, 4)
+        blender = Blender((2, 100, 40), (20, 20), 4)
         blender.add(0, 0, tile)
         # Not before the lines above are taken
-        with pytest.raises(ValueError, match=r'at row 16 does not follow on .*Sampler'):
+        with pytest.raises(
+            ValueError, match=r'at row 16, column 0 does not follow on .*Sampler'
+        ):
             blender.add(16, 0, tile)
-        first = list(blender.take(16))
+        first = list(blender.take(16, 0))
         assert [(part[:2], part[2].shape) for part in first] == [((0, 0), (2, 16, 40))]
         blender.add(16, 20, tile)
-        with pytest.raises(ValueError, match='of 2 bands and 20 rows at row 0 does'):
+        with pytest.raises(ValueError, match='and 20 columns at row 0, column 0 does'):
             blender.add(0, 0, tile)
         for row in (15, 0):
-            with pytest.raises(ValueError, match=f'at row {row} comes after .* row 16'):
-                list(blender.take(row))
-        list(blender.take(80))
-        with pytest.raises(ValueError, match='at row 16 comes after one at row 80'):
-            list(blender.take(16))
+            message = f'at row {row}, column 0 comes after one at row 16 of the strip'
+            with pytest.raises(ValueError, match=message):
+                list(blender.take(row, 0))
+        list(blender.take(80, 0))
+        with pytest.raises(
+            ValueError, match='at row 16, column 9 comes after one at r'
+        ):
+            list(blender.take(16, 9))
         blender.add(80, 0, tile)
 
-    @pytest.mark.parametrize('shape', [(3, 20, 20), (2, 19, 20)])
+    def test_order_of_strips(self) -> None:
+        """Neither back to a strip before, nor without the overlap with the next one."""
+        tile = np.ones((1, 30, 30), dtype=np.float32)
+        blender = Blender((1, 100, 9000), (30, 30), 5)
+        blender.add(0, 4050, tile)
+        with pytest.raises(
+            ValueError, match='at row 0, column 4074 does not follow on'
+        ):
+            blender.add(0, 4074, tile)
+        with pytest.raises(
+            ValueError, match='at row 0, column 4075 does not follow on'
+        ):
+            blender.add(0, 4075, tile)
+        list(blender.take(0, 4075))
+        blender.add(0, 4075, tile)
+        message = (
+            'row 25, column 4050 comes after .* of the strip that begins at column 4075'
+        )
+        with pytest.raises(ValueError, match=message):
+            list(blender.take(25, 4050))
+
+    @pytest.mark.parametrize('shape', [(3, 20, 20), (2, 19, 20), (2, 20, 19)])
     def test_other_shape(self, shape: tuple[int, ...]) -> None:
-        blender = Blender(100, 40, 4)
+        blender = Blender((2, 100, 40), (20, 20), 4)
         blender.add(0, 0, np.ones((2, 20, 20), dtype=np.float32))
-        message = f'a tile of {shape[0]} bands and {shape[1]} rows at row 0 does not'
+        bands, rows, columns = shape
+        message = (
+            f'of {bands} bands, {rows} rows and {columns} columns at row 0, column 20'
+        )
         with pytest.raises(ValueError, match=message):
             blender.add(0, 20, np.ones(shape, dtype=np.float32))
 
     def test_takes_at_most_a_row(self) -> None:
         """What is in memory does not grow with the height of the scene."""
         tile: Any = np.ones((1, 20, 20), dtype=np.float32)
-        blender = Blender(100_000, 20, 4)
+        blender = Blender((1, 100_000, 20), (20, 20), 4)
         for row in range(0, 160, 16):
-            for start, col, values in blender.take(row):
+            for start, col, values in blender.take(row, 0):
                 assert (start, col, values.shape) == (row - 16, 0, (1, 16, 20))
             blender.add(row, 0, tile)
-        assert blender._sum.shape == (1, 20, 20)
+        assert sum(array.size for array in arrays(blender)) == 2 * 20 * 20
+
+    def test_takes_at_most_a_strip(self) -> None:
+        """Nor with its width, but for what strips share."""
+        blender = Blender((4, 600, 1_000_000), (512, 512), 64)
+        row, shared = 512 * 4096, 600 * 64
+        assert sum(array.size for array in arrays(blender)) <= 5 * (row + shared)
+
+
+def arrays(blender: Blender) -> list[Array]:
+    """Arrays that are in memory."""
+    return [value for value in vars(blender).values() if isinstance(value, np.ndarray)]
+
+
+class TestStrips:
+    """Scenes that are wider than a strip, of some 4000 columns."""
+
+    #: Size and overlap of tiles, and the first columns of the strips of 9000 columns.
+    TILES = 100, 40, [0, 4080, 8160]
+
+    def test_cover(self, tmp_path: Path) -> None:
+        """The tiles are those of rows as wide as the scene, in another order."""
+        size, overlap, lefts = self.TILES
+        dataset = make_dataset(tmp_path, [(170, 9000)])
+        tiles = list(map(place, TileSampler(dataset, size=size, overlap=overlap)))
+        rows, cols = [0, 60, 70], [*range(0, 8900, 60), 8900]
+        assert sorted(tiles) == [(r, c, size, size) for r in rows for c in cols]
+        strips = [sum(left <= col for left in lefts) for _, col, *_ in tiles]
+        order = [(strip, tile) for strip, tile in zip(strips, tiles, strict=True)]
+        assert order == sorted(order)
+        assert set(strips) == {1, 2, 3}
+
+    @pytest.mark.parametrize('width', [4096, 4099, 4180, 4181, 9000])
+    def test_convolution_in_one_piece(self, tmp_path: Path, width: int) -> None:
+        size, overlap, _ = self.TILES
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(1, 1, 7, 7, generator=generator)
+
+        def model(image: Array) -> Array:
+            return F.conv2d(torch.from_numpy(image)[None], weight, padding=3)[0].numpy()
+
+        image = torch.rand(1, 170, width, generator=generator).numpy()
+        expected = model(image)
+        actual = blend(tmp_path, image, model, size, overlap)
+        assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
+
+    @pytest.mark.parametrize(
+        'wanted',
+        [
+            # Not the last strip, the first lines of it, all but the last, or one tile
+            lambda row, col: col < 8000,
+            lambda row, col: col < 4080 or row > 0,
+            lambda row, col: col >= 8160,
+            lambda row, col: (row, col) == (60, 4020),
+            lambda row, col: (row, col) in {(0, 4020), (70, 8160)},
+        ],
+    )
+    def test_missing_tiles(
+        self, tmp_path: Path, wanted: Callable[[int, int], bool]
+    ) -> None:
+        """What the other tiles give is there, in the next strip as well."""
+        size, overlap, _ = self.TILES
+        image = np.random.default_rng(0).random((2, 170, 9000), dtype=np.float32)
+        actual = blend(
+            tmp_path,
+            image,
+            lambda tile: tile,
+            size,
+            overlap,
+            keep=lambda tile: wanted(*place(tile)[:2]),
+        )
+        covered = np.zeros((170, 9000), dtype=bool)
+        for row in (0, 60, 70):
+            for col in [*range(0, 8900, 60), 8900]:
+                if wanted(row, col):
+                    # Of what is shared, a quarter at the edge has no weight
+                    top, left = row + 11 * (row > 0), col + 11 * (col > 0)
+                    bottom, right = row + 100 - 11 * (row < 70), col + 100
+                    right -= 11 * (col < 8900)
+                    covered[top:bottom, left:right] = True
+        assert np.isfinite(actual[:, covered]).all()
+        found = np.isfinite(actual)
+        assert np.abs(actual - image)[found].max() < 1e-6
+        assert found.all(axis=0).sum() < 1.1 * covered.sum() + 10

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasters import make_array, write
+from shapely import box
 from small_scene import LEFT, TOP, make_image, names, read, write_radar, write_scene
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -180,6 +181,26 @@ class TestOtherTasks:
             assert np.abs(actual - expected).max() < 1e-6 * expected.max()
 
     @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.parametrize(('height', 'width'), [(100, 90), (70, 4300)])
+    def test_part(self, tmp_path: Path, height: int, width: int) -> None:
+        """Of a scene that is cut, all that is left, in one strip or in two."""
+        shape = 3, 20 + height + 5, 37 + width + 9
+        options: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        path = write(tmp_path / 'scene.tif', make_array(*shape), **options)
+        dataset = NativeRasterDataset(path)
+        left, top = LEFT + 3 * 37, TOP - 3 * 20
+        part_box = box(left, top - 3 * height, left + 3 * width, top)
+        dataset.index = dataset.index.set_geometry([part_box], crs=dataset.crs)
+        writer = GeoTIFFWriter(tmp_path / 'out', overlap=16)
+        predict(writer, PerPixel(), make_loader(dataset), tmp_path)
+        actual = read(tmp_path / 'out' / 'scene.tif')
+        expected = np.zeros_like(actual)
+        part = slice(None), slice(20, 20 + height), slice(37, 37 + width)
+        expected[part] = per_pixel(read(path))[part]
+        assert (expected[part] > 0).all()
+        assert np.abs(actual - expected).max() < 1e-6 * expected.max()
+
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
     @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
     def test_uint16(self, scenes: Path, tmp_path: Path) -> None:
         writer = GeoTIFFWriter(tmp_path / 'out', 16, dtype='uint16')
@@ -270,6 +291,16 @@ class TestErrors:
             )
         assert not list(tmp_path.iterdir())
 
+    def test_resampled(self, scenes: Path, tmp_path: Path) -> None:
+        """Pixels that the file does not have."""
+        dataset = NativeRasterDataset(scenes / 'a.tif')
+        dataset.res = 6
+        loader = make_loader(dataset, 32, 8)
+        message = r'has 32 x 32 pixels where .*a\.tif has 64 x 64: .* resolution'
+        with pytest.raises(ValueError, match=message):
+            predict(GeoTIFFWriter(tmp_path / 'out', 8), PerPixel(), loader, tmp_path)
+        assert not list((tmp_path / 'out').iterdir())
+
     def test_no_file(self, scenes: Path, tmp_path: Path) -> None:
         """TorchGeo's own sampler gives windows that know no file."""
         dataset = NativeRasterDataset(scenes / 'a.tif')
@@ -282,8 +313,8 @@ class TestErrors:
     def test_shuffled(self, scenes: Path, tmp_path: Path) -> None:
         """Windows that come from anywhere."""
         for paths, message in (
-            (scenes / 'a.tif', 'comes after one at row'),
-            (scenes, 'comes after one at row|do not follow each other'),
+            (scenes / 'a.tif', 'column .* comes after one at row'),
+            (scenes, 'column .* comes after one at row|do not follow each other'),
         ):
             dataset = NativeRasterDataset(paths)
             sampler = RandomNativePatchSampler(dataset, size=32, length=60, generator=0)

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, Literal
@@ -87,6 +87,7 @@ class OutputFile:
         bands: Sequence[int] | None = None,
         mask: Path | None = None,
         quicklook: bool = False,
+        region: tuple[int, int, int, int] | None = None,
     ) -> None:
         """Initialize a new OutputFile instance.
 
@@ -101,6 +102,8 @@ class OutputFile:
                 of PlanetScope's products).
             mask: Cloud mask; where it is clear, *source* is kept.
             quicklook: Whether to draw a picture beside it, before and after.
+            region: Part of *source* that windows cover, beyond which nothing is written:
+                first row and column, number of rows and columns (defaults to all of it).
 
         Raises:
             OSError: If a file cannot be read or written.
@@ -129,8 +132,11 @@ class OutputFile:
         except BaseException:
             self._close_sources()
             raise
-        self._blender = Blender(*self._source.shape, overlap)
+        self._region = region or (0, 0, *self._source.shape)
+        self._overlap = overlap
+        # They need to know what is written
         self._raw: Any = None
+        self._blender: Any = None
 
     def add(
         self,
@@ -140,7 +146,8 @@ class OutputFile:
     ) -> None:
         """Add the prediction of a window.
 
-        Windows come from top to bottom.
+        Windows come strip by strip from top to bottom, as of a
+        :class:`~torchgeo_planetcr.inference.TileSampler`.
 
         Args:
             window: Window of the source.
@@ -150,23 +157,39 @@ class OutputFile:
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the window does not follow on those before it, or if a composite
-                or a quicklook is made of other than four bands.
+            ValueError: If the window does not follow on those before it, if it has another
+                resolution than the source, or if a composite or a quicklook is made of
+                other than four bands.
         """
         if self._is_optical and len(values) != len(NAMES):
             msg = f'the model makes {len(values)} bands instead of B, G, R and NIR, of '
             msg += 'which composites and quicklooks are made.'
             raise ValueError(msg)
+        bands, height, width = values.shape
         if self._raw is None:
-            self._raw = self._create(len(values))
+            self._raw = self._create(bands)
+            shape = bands, *self._region[2:]
+            self._blender = Blender(shape, (height, width), self._overlap)
         transform = self._source.transform
-        row = round((window.y.stop - transform.f) / transform.e)
-        col = round((window.x.start - transform.c) / transform.a)
-        self._write(row)
+        row, stop_row = (
+            round((y - transform.f) / transform.e)
+            for y in (window.y.stop, window.y.start)
+        )
+        col, stop_col = (
+            round((x - transform.c) / transform.a)
+            for x in (window.x.start, window.x.stop)
+        )
+        if (stop_row - row, stop_col - col) != (height, width):
+            msg = f'a prediction has {height} x {width} pixels where {self.source} has '
+            msg += f'{stop_row - row} x {stop_col - col}: predict in the resolution of the '
+            msg += 'file.'
+            raise ValueError(msg)
+        place = row - self._region[0], col - self._region[1]
+        self._write(self._blender.take(*place))
         if has_data is None:
-            part = Window(col, row, values.shape[2], values.shape[1])
+            part = Window(col, row, width, height)
             has_data = find_data(self._read(part), self._source.nodata)
-        self._blender.add(row, col, values, has_data)
+        self._blender.add(*place, values, has_data)
 
     def finish(self) -> None:
         """Make the file, with overviews, and a picture beside it.
@@ -174,7 +197,7 @@ class OutputFile:
         Raises:
             OSError: If a file cannot be read or written.
         """
-        self._write(self._source.height)
+        self._write(self._blender.take_rest())
         # Of a wide scene, it takes more than what follows
         del self._blender
         raw = self._raw.name
@@ -182,8 +205,10 @@ class OutputFile:
         picture = os.path.join(self._folder, 'quicklook.png')
         try:
             if levels := _overview_levels(*self._source.shape):
-                self._raw.build_overviews(levels, Resampling.average)
+                with rasterio.Env(GDAL_NUM_THREADS='ALL_CPUS'):
+                    self._raw.build_overviews(levels, Resampling.average)
             self._raw.close()
+            _check_blocks(raw, is_sparse=True)
             with ThreadPoolExecutor(1) as executor:
                 drawing = executor.submit(self._draw, raw, picture)
                 rasterio.shutil.copy(raw, whole, **COG)
@@ -234,10 +259,11 @@ class OutputFile:
         name_bands(raw)
         return raw
 
-    def _write(self, stop: int) -> None:
-        """Write the lines that are complete above a line."""
-        for row, col, values in self._blender.take(stop):
-            window = Window(col, row, values.shape[2], values.shape[1])
+    def _write(self, parts: Iterable[tuple[int, int, NDArray[np.float32]]]) -> None:
+        """Write what is complete, by its first row and column."""
+        top, left, *_ = self._region
+        for row, col, values in parts:
+            window = Window(left + col, top + row, values.shape[2], values.shape[1])
             values = self._convert(values, window)
             has_data = ~np.isnan(values[0])
             if not has_data.all():
@@ -278,7 +304,9 @@ class OutputFile:
         if self.dtype == 'uint16':
             np.rint(values, out=values)
         # A dark pixel is not one without data
-        values[(values == self.nodata) & ~np.asarray(is_kept)] = self.nodata + step
+        is_dark = values == self.nodata
+        if is_dark.any():
+            values[is_dark & ~np.asarray(is_kept)] = self.nodata + step
         return values
 
     def _draw(self, restored: str, picture: str) -> None:
@@ -311,11 +339,12 @@ def _overview_levels(height: int, width: int) -> list[int]:
     return [2**level for level in range(1, (blocks - 1).bit_length() + 1)]
 
 
-def _check_blocks(path: str) -> None:
+def _check_blocks(path: str, is_sparse: bool = False) -> None:
     """See that all blocks are in a file: GDAL does not tell if it cannot write the last.
 
     Args:
-        path: Cloud-optimised GeoTIFF.
+        path: GeoTIFF with overviews by factors of two.
+        is_sparse: Whether blocks without data are left out.
 
     Raises:
         OSError: If a block is not there, or not all of it.
@@ -323,9 +352,11 @@ def _check_blocks(path: str) -> None:
     size = os.path.getsize(path)
     with rasterio.open(path) as dataset:
         levels = [None, *range(len(dataset.overviews(1)))]
+    below: NDArray[np.bool_] | None = None
     for level in levels:
         with rasterio.open(path, overview_level=level) as dataset:
             rows, cols = (math.ceil(n / BLOCK_SIZE) for n in dataset.shape)
+            found = np.zeros((rows, cols), dtype=bool)
             for row, col in product(range(rows), range(cols)):
                 offset, length = (
                     int(
@@ -334,6 +365,19 @@ def _check_blocks(path: str) -> None:
                     )
                     for item in ('OFFSET', 'SIZE')
                 )
-                if not offset or offset + length > size:
-                    msg = f'the file ends before block {row}, {col}'
+                if offset + length > size:
+                    msg = f'the file ends within block {row}, {col}'
                     raise OSError(msg)
+                found[row, col] = offset > 0
+        if below is None:
+            expected = np.full_like(found, not is_sparse)
+        else:
+            # Of an overview, those with data below them
+            missing = 2 * np.array(found.shape) - below.shape
+            blocks = np.pad(below, [(0, count) for count in missing])
+            expected = blocks.reshape(rows, 2, cols, 2).any(axis=(1, 3))
+        if (expected & ~found).any():
+            row, col = np.argwhere(expected & ~found)[0]
+            msg = f'block {row}, {col} was not written'
+            raise OSError(msg)
+        below = found

@@ -20,6 +20,10 @@ from ..samplers.native import count_processes, to_pixels
 #: Share of the overlap, at each edge of a tile, that is thrown away.
 DISCARDED = 0.25
 
+#: Columns of a strip, at most: scenes that are wider are put together strip by strip, so that
+#: neither that nor the blocks of files that rows of tiles share take more memory.
+STRIP = 4096
+
 #: Columns that are put together at a time, which keeps the memory for it small.
 COLUMNS = 512
 
@@ -29,7 +33,7 @@ type Array = NDArray[np.float32]
 class TileSampler(GriddedNativePatchSampler):
     """Cover whole scenes with overlapping tiles, scene by scene and from top to bottom.
 
-    A scene is a row of the index of the data set; one that is smaller than a tile is one
+    Wide scenes are covered in strips of some 4000 columns, one after the other. A scene is a row of the index of the data set; one that is smaller than a tile is one
     tile. Where a process group of :mod:`torch.distributed` is set up, each process takes
     whole scenes, as one of them must put a scene together.
     """
@@ -72,6 +76,8 @@ class TileSampler(GriddedNativePatchSampler):
         """
         for row in self._own_rows():
             corners = self._grid(*self._first[row], *self._last[row])
+            strips = (corners[:, 1] - self._first[row, 1]) // _strip(self.stride[1])
+            corners = corners[np.argsort(strips, kind='stable')]
             rows = np.full(len(corners), row)
             for tile in self._slices(rows, corners):
                 if self.keep is None or self.keep(tile):
@@ -158,20 +164,34 @@ class Blender:
     has no weight, and over its middle half one tile fades into the other along a raised
     cosine. At the edges of the scene, where nothing else is, tiles weigh in full. Where
     tiles agree, the result is what they say, to float32 rounding.
+
+    Of a scene of several strips, what the tiles of one say of the first columns of the next
+    is in memory as well.
     """
 
-    def __init__(self, height: int, width: int, overlap: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], tile_shape: tuple[int, int], overlap: int
+    ) -> None:
         """Initialize a new Blender instance.
 
         Args:
-            height: Number of rows of the scene.
-            width: Number of columns of the scene.
+            shape: Number of bands, rows and columns of the result.
+            tile_shape: Number of rows and columns of a tile.
             overlap: Number of pixels that neighbouring tiles share.
         """
-        self.height, self.width, self.overlap = height, width, overlap
-        self._row = 0
-        self._sum = np.zeros((0, 0, width), dtype=np.float32)
-        self._weight = np.zeros((0, width), dtype=np.float32)
+        bands, self.height, self.width = shape
+        self.tile_shape, self.overlap = tile_shape, overlap
+        self._strip = _strip(max(tile_shape[1] - overlap, 1))
+        #: First row that is not taken, and first column of the strip, and of the last one.
+        self._row = self._left = 0
+        self._last = self._strip_of(self.width - tile_shape[1])
+        columns, shared = self.width - self._last, 0
+        if self._last:
+            columns, shared = max(self._strip + overlap, columns), overlap
+        # Weighted values of each band, and weights: of a row of tiles, and of all lines at
+        # the beginning of the next strip
+        self._sums = np.zeros((bands + 1, tile_shape[0], columns), dtype=np.float32)
+        self._edge = np.zeros((bands + 1, self.height, shared), dtype=np.float32)
 
     def add(
         self,
@@ -180,7 +200,7 @@ class Blender:
         values: Array,
         has_data: NDArray[np.bool_] | bool = True,
     ) -> None:
-        """Add a tile.
+        """Add a tile, once what lies before it is taken.
 
         Args:
             row: Its first row.
@@ -189,56 +209,110 @@ class Blender:
             has_data: Where they count, of shape (H, W) (defaults to everywhere).
 
         Raises:
-            ValueError: If lines of it were taken already, or if it has another number of
-                bands or another height than the tiles before.
+            ValueError: If parts of it were taken already, if the next tiles of the strip
+                cannot follow on it, or if it has another number of bands or another size
+                than is expected.
         """
-        bands, height, width = values.shape
-        if not self._sum.size:
-            self._sum = np.zeros((bands, height, self.width), dtype=np.float32)
-            self._weight = np.zeros((height, self.width), dtype=np.float32)
-        if row != self._row or self._sum.shape[:2] != (bands, height):
-            msg = f'a tile of {bands} bands and {height} rows at row {row} does not '
-            msg += 'follow on those before it: use a TileSampler.'
+        height, width = self.tile_shape
+        shape = len(self._sums) - 1, height, width
+        follows = (row, self._strip_of(col)) == (self._row, self._left)
+        if (
+            not follows
+            or values.shape != shape
+            or col + width > self._right(overlap=True)
+        ):
+            bands, rows, columns = values.shape
+            msg = f'a tile of {bands} bands, {rows} rows and {columns} columns at row {row}, '
+            msg += (
+                f'column {col} does not follow on those before it: use a TileSampler.'
+            )
             raise ValueError(msg)
-        columns = slice(col, col + width)
         weight = np.outer(
             _profile(height, self.overlap, row > 0, row + height < self.height),
             _profile(width, self.overlap, col > 0, col + width < self.width),
         )
         weight *= has_data
-        self._weight[:, columns] += weight
-        for total, band in zip(self._sum, values, strict=True):
-            total[:, columns] += weight * band
+        part = self._sums[..., col - self._left :][..., :width]
+        part[-1] += weight
+        for total, band in zip(part[:-1], values, strict=True):
+            total += weight * band
 
-    def take(self, stop: int) -> Iterator[tuple[int, int, Array]]:
-        """Take the lines above the next tile, some columns at a time.
+    def take(self, row: int, col: int) -> Iterator[tuple[int, int, Array]]:
+        """Take what lies before the next tile, some columns at a time.
+
+        That is all strips before its own, and the lines above it.
 
         Args:
-            stop: First row of the next tile.
+            row: First row of the next tile.
+            col: First column of the next tile.
 
         Yields:
             First row, first column, and the values from there, of shape (C, H', W'); NaN
             where there was no tile, or none with data. Parts without any tile are left out.
 
         Raises:
-            ValueError: If lines below it were taken already.
+            ValueError: If parts of the tile were taken already.
         """
-        row, rows = self._row, len(self._weight)
-        if stop < row:
-            msg = f'a tile at row {stop} comes after one at row {row}: use a '
-            msg += 'TileSampler.'
+        left = self._strip_of(col)
+        if (left, row) < (self._left, self._row):
+            msg = f'a tile at row {row}, column {col} comes after one at row {self._row} of '
+            msg += f'the strip that begins at column {self._left}: use a TileSampler.'
             raise ValueError(msg)
-        count = min(stop - row, rows)
-        for col in range(0, self.width if count else 0, COLUMNS):
-            part = slice(None, count), slice(col, col + COLUMNS)
-            if self._weight[part].any():
-                with np.errstate(invalid='ignore'):
-                    yield row, col, self._sum[:, *part] / self._weight[part]
-        if count:
-            for array in (*self._sum, self._weight):
+        while self._left < left:
+            yield from self._take_lines(self.height)
+            self._row, self._left = 0, self._left + self._strip
+        yield from self._take_lines(row)
+
+    def take_rest(self) -> Iterator[tuple[int, int, Array]]:
+        """Take what is left when there are no more tiles.
+
+        Yields:
+            As :meth:`take` does.
+        """
+        yield from self.take(self.height, self.width - self.tile_shape[1])
+
+    def _take_lines(self, stop: int) -> Iterator[tuple[int, int, Array]]:
+        """Take the lines of the strip above a line."""
+        while self._row < stop:
+            row, rows = self._row, self.tile_shape[0]
+            count = min(stop - row, rows)
+            lines, edge = self._sums[:, :count], self._edge[:, row : row + count]
+            size, columns = edge.shape[2], self._right() - self._left
+            lines[..., :size] += edge
+            if self._left < self._last:
+                edge[:] = lines[..., columns : columns + size]
+            for col in range(0, columns, COLUMNS):
+                part = lines[..., col : min(col + COLUMNS, columns)]
+                if part[-1].any():
+                    with np.errstate(invalid='ignore'):
+                        values = part[:-1] / part[-1]
+                    yield row, self._left + col, values
+            for array in self._sums:
                 array[: rows - count] = array[count:].copy()
                 array[rows - count :] = 0
-        self._row = stop
+            self._row += count
+
+    def _strip_of(self, col: int) -> int:
+        """First column of the strip of a tile."""
+        return col // self._strip * self._strip
+
+    def _right(self, overlap: bool = False) -> int:
+        """Last column of the strip, exclusive, and of its tiles."""
+        if self._left < self._last:
+            return self._left + self._strip + self.overlap * overlap
+        return self.width
+
+
+def _strip(stride: int) -> int:
+    """Number of columns from a strip to the next.
+
+    Args:
+        stride: Number of columns from a tile to the next.
+
+    Returns:
+        A multiple of it.
+    """
+    return max(STRIP // stride, 1) * stride
 
 
 @lru_cache(maxsize=16)

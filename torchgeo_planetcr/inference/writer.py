@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
-import torch
+import pandas as pd
+from geopandas import GeoDataFrame
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -19,6 +20,8 @@ from torch import Tensor
 from torchgeo.datasets.utils import Path
 
 from ..datasets.native import NativeSlice
+from ..models.utils import is_finite
+from ..samplers.native import kept_pixels
 from .output import OutputFile
 from .scenes import SUFFIXES
 
@@ -92,6 +95,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._pending: deque[Future[None]] = deque()
         self._current: tuple[str, OutputFile] | None = None
         self._names: dict[str, str] = {}
+        self._regions: dict[str, tuple[int, int, int, int]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the thread, and find out how files will be called.
@@ -106,7 +110,7 @@ class GeoTIFFWriter(BasePredictionWriter):
                 is read would be replaced.
         """
         loaders: Any = trainer.predict_dataloaders
-        index = getattr(getattr(loaders, 'dataset', None), 'index', {})
+        index: Any = getattr(getattr(loaders, 'dataset', None), 'index', {})
         if 'filepath' not in index or self.name not in index:
             msg = (
                 'GeoTIFFs are written of one data loader, of a data set with an index '
@@ -114,6 +118,7 @@ class GeoTIFFWriter(BasePredictionWriter):
             msg += f'of files and a column {self.name!r} in it.'
             raise ValueError(msg)
         self._names = dict(zip(index['filepath'], index[self.name], strict=True))
+        self._regions = _kept_regions(index)
         paths: dict[str, str] = {}
         for filepath in self._names:
             self._check_path(filepath)
@@ -253,7 +258,10 @@ class GeoTIFFWriter(BasePredictionWriter):
             raise ValueError(msg)
         mask = self.masks.get(filepath)
         bands = self.bands.get(filepath)
-        return OutputFile(path, filepath, bands=bands, mask=mask, **self.options)
+        region = self._regions[filepath]
+        return OutputFile(
+            path, filepath, bands=bands, mask=mask, region=region, **self.options
+        )
 
     def _finish(self) -> None:
         """Finish the GeoTIFF that is open, in the thread."""
@@ -262,6 +270,19 @@ class GeoTIFFWriter(BasePredictionWriter):
             file.finish()
             self.written.append(file.path)
             self._current = None
+
+
+def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
+    """First row and column, and size, of the part of each file that an index keeps."""
+    edges = pd.DataFrame(np.hstack(kept_pixels(index)), index=index['filepath'])
+    # Split helpers make several rows of a file
+    kept = edges.groupby(level=0).agg({0: 'min', 1: 'min', 2: 'max', 3: 'max'})
+    return {
+        str(filepath): (top, left, bottom - top, right - left)
+        for filepath, (top, left, bottom, right) in zip(
+            kept.index, kept.to_numpy().tolist(), strict=True
+        )
+    }
 
 
 def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
@@ -274,8 +295,7 @@ def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
         msg = f'the model makes {found} instead of images of shape '
         msg += f'({len(windows)}, bands, {size[0]}, {size[1]}).'
         raise ValueError(msg)
-    # Takes one pass over the values, where isfinite of each takes several
-    if not torch.stack(images.aminmax()).isfinite().all():
+    if not is_finite(images):
         x, y = windows[0].x, windows[0].y
         msg = 'the model makes values that are NaN or infinite, in '
         msg += (

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import shapely
 import torch
+from geopandas import GeoDataFrame
 from numpy.random import BitGenerator, Generator, RandomState, SeedSequence
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
@@ -61,6 +62,38 @@ def count_processes() -> int:
     """Number of processes that share the windows, 1 without a process group."""
     initialized = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if initialized else 1
+
+
+def kept_pixels(index: GeoDataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pixels of the files of a native index that its geometry keeps.
+
+    Args:
+        index: index of a native data set, or of an intersection with one.
+
+    Returns:
+        First and last (row, column), exclusive, of each row, of shape (N, 2).
+    """
+    kept, _ = kept_parts(index)
+    grids = (
+        np.array(index[f'native_{name}'].tolist()).reshape(-1, size)
+        for name, size in (('bounds', 4), ('res', 2))
+    )
+    return _pixels(shapely.bounds(kept), *grids)
+
+
+def _pixels(
+    bounds: NDArray[np.float64],
+    native_bounds: NDArray[np.float64],
+    res: NDArray[np.float64],
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last (row, column), exclusive, of the whole pixels in *bounds*."""
+    xmin, ymin, xmax, ymax = bounds.T
+    west, _, _, north = native_bounds.T
+    xres, yres = res.T
+    start = np.stack([(north - ymax) / yres, (xmin - west) / xres], axis=1)
+    stop = np.stack([(north - ymin) / yres, (xmax - west) / xres], axis=1)
+    start, stop = np.ceil(start - TOLERANCE), np.floor(stop + TOLERANCE)
+    return start.astype(np.intp), stop.astype(np.intp)
 
 
 class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
@@ -179,13 +212,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         self, bounds: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """First and last (row, column), exclusive, of the whole pixels in *bounds*."""
-        xmin, ymin, xmax, ymax = bounds.T
-        west, _, _, north = self._bounds.T
-        xres, yres = self._res.T
-        start = np.stack([(north - ymax) / yres, (xmin - west) / xres], axis=1)
-        stop = np.stack([(north - ymin) / yres, (xmax - west) / xres], axis=1)
-        start, stop = np.ceil(start - TOLERANCE), np.floor(stop + TOLERANCE)
-        return start.astype(np.intp), stop.astype(np.intp)
+        return _pixels(bounds, self._bounds, self._res)
 
     def _window_sizes(
         self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
