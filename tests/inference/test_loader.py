@@ -3,12 +3,20 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torchgeo.datasets import stack_samples
+from torchgeo.datasets.utils import Sample
 
-from torchgeo_planetcr.inference.loader import AHEAD, ReadAheadDataLoader
+from torchgeo_planetcr.inference.loader import AHEAD, ReadAheadDataLoader, stack_arrays
+
+#: Threads of this process.
+TASKS = Path('/proc/self/task')
 
 
 class Numbers(Dataset[dict[str, torch.Tensor]]):
@@ -67,3 +75,35 @@ def test_error() -> None:
     assert next(batches)['image'].item() == 0
     with pytest.raises(OSError, match='^number 1 is damaged$'):
         next(batches)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_stack(count: int) -> None:
+    """As TorchGeo does, types included."""
+    samples: list[Sample] = [
+        {
+            'image': torch.full((2, 3, 4), number + 0.5),
+            'has_data': torch.eye(3, dtype=torch.bool),
+            'crs': torch.tensor(32633 + number),
+        }
+        for number in range(count)
+    ]
+    actual, expected = stack_arrays(samples), stack_samples(samples)
+    assert actual.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(actual[key], expected[key], rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason='threads are counted as Linux does')
+def test_stack_starts_no_threads() -> None:
+    """Those of the model would wait for them."""
+    samples: list[Sample] = [{'image': torch.ones(4, 512, 512)}]
+    counts = []
+    with ThreadPoolExecutor(1) as executor:
+        functions: list[Any] = [len, stack_arrays, stack_samples]
+        for function in functions:
+            executor.submit(function, samples).result()
+            counts.append(len(list(TASKS.iterdir())))
+    assert counts[1] == counts[0]
+    if torch.get_num_threads() > 1:
+        assert counts[2] > counts[1]

@@ -4,14 +4,35 @@
 """Batches that are read while the model is at work."""
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader
 from torchgeo.datasets.utils import Sample
 
 #: Batches that are read before they are asked for.
 AHEAD = 2
+
+
+def stack_arrays(samples: Sequence[Sample]) -> Sample:
+    """Stack samples as :func:`torchgeo.datasets.stack_samples` does, in one thread.
+
+    PyTorch would start threads beside those of the model, which then wait for each other in
+    a way that takes the model 5 % longer.
+
+    Args:
+        samples: Samples of tensors in the memory of the CPU.
+
+    Returns:
+        The batch.
+    """
+    return {
+        key: torch.from_numpy(np.stack([sample[key].numpy() for sample in samples]))
+        for key in samples[0]
+    }
 
 
 class ReadAheadDataLoader(DataLoader[Sample]):

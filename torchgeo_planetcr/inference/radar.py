@@ -36,7 +36,8 @@ class WarpedRadar:
             OSError: If the image cannot be read.
             ValueError: If it has no CRS, or not the bands that are expected.
         """
-        self.path, self._scene = path, scene
+        # The scene itself may be read at the same time, in another thread
+        self.path, self._crs, self._transform = path, scene.crs, scene.transform
         self._image = open_raster(path)
         try:
             if self._image.count < 2:
@@ -47,8 +48,8 @@ class WarpedRadar:
             self._image.close()
             raise
         grid: dict[str, Any] = {
-            'crs': scene.crs,
-            'transform': scene.transform,
+            'crs': self._crs,
+            'transform': self._transform,
             'height': scene.height,
             'width': scene.width,
         }
@@ -88,10 +89,10 @@ class WarpedRadar:
 
     def _is_whole(self, window: Window) -> bool:
         """Whether there is backscatter everywhere around a window."""
-        image, scene = self._image, self._scene
-        place = bounds(window, scene.transform)
-        if image.crs != scene.crs:
-            place = transform_bounds(scene.crs, image.crs, *place)
+        image = self._image
+        place = bounds(window, self._transform)
+        if image.crs != self._crs:
+            place = transform_bounds(self._crs, image.crs, *place)
         part = from_bounds(*place, transform=image.transform)
         margin = MARGIN * max(part.width / window.width, part.height / window.height, 1)
         top, left = (math.floor(n - margin) for n in (part.row_off, part.col_off))

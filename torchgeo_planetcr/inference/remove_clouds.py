@@ -18,20 +18,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed, nn
 from torch.utils.data import DataLoader
-from torchgeo.datasets import stack_samples
 from torchgeo.datasets.utils import Path, Sample
 from tqdm import tqdm
 
 from ..tasks import CloudRemoval, load_task
 from ..transforms import PlanetCRNormalize
-from .loader import ReadAheadDataLoader
+from .loader import ReadAheadDataLoader, stack_arrays
 from .output import picture_path
 from .scenes import CloudyScenes, SceneFiles, find_scenes
 from .tiles import TileBatchSampler, TileSampler
 from .writer import GeoTIFFWriter
 
 #: Bytes of pixels that GDAL keeps, so that a row of tiles finds those that the row above it has
-#: read, up to some 5000 columns. By default it takes a twentieth of all memory.
+#: read, in a strip of a scene. By default it takes a twentieth of all memory.
 CACHE_SIZE = 128_000_000
 
 #: How long a process waits for another, which may have a larger scene.
@@ -136,7 +135,7 @@ def remove_clouds(
         dataset,
         batch_sampler=TileBatchSampler(sampler, batch_size),
         num_workers=num_workers,
-        collate_fn=stack_samples,
+        collate_fn=stack_arrays,
         pin_memory=torch.cuda.is_available() and accelerator != 'cpu',
     )
     with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), warnings.catch_warnings():

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +62,9 @@ class Scene:
                 radar = WarpedRadar(path, self._image)
                 stack.callback(radar.close)
                 self._radar.append(radar)
+            # Radar is read beside the image, as it takes as long
+            self._executor = ThreadPoolExecutor(1)
+            stack.callback(self._executor.shutdown)
             self._opened = stack.pop_all()
         #: Mean of VV and VH, which replaces what is missing, and where the scene in small
         #: has data, see :meth:`survey`.
@@ -137,12 +141,13 @@ class Scene:
             ValueError: If radar does not go with the scene, see :meth:`survey`.
         """
         window = Window(col, row, width, height)
+        reading = self._executor.submit(self._read_radar, window=window)
         image = self._read_image(window=window)
         has_data = find_data(image, self._image.nodata)
         if not has_data.all():
             # Whatever stands for no data is no reflectance
             image[:, ~has_data] = 0
-        radar = self._read_radar(window=window)
+        radar = reading.result()
         is_covered = np.isfinite(radar)
         if not is_covered.all():
             fill, _ = self._survey()
