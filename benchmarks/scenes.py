@@ -5,7 +5,7 @@
 
     python benchmarks/scenes.py [--device cuda] [--output docs/benchmarks] [--quick]
 
-On a CPU it takes about a quarter of an hour, 3 GB of memory and 5 GB of disk. Nothing else should
+On a CPU it takes about ten minutes, 3 GB of memory and 5 GB of disk. Nothing else should
 run meanwhile. ``--quick`` is a trial.
 """
 
@@ -58,7 +58,7 @@ class Effort(NamedTuple):
 
 
 #: 7 x 7 tiles.
-FULL = Effort(3200, 4, (3000, 12000))
+FULL = Effort(3200, 8, (3000, 12000))
 QUICK = Effort(960, 2, (1000, 2000))
 
 
