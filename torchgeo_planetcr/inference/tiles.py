@@ -20,8 +20,8 @@ from ..samplers.native import count_processes, to_pixels
 #: Share of the overlap, at each edge of a tile, that is thrown away.
 DISCARDED = 0.25
 
-#: Columns of a strip, at most: scenes that are wider are put together strip by strip, so that
-#: neither that nor the blocks of files that rows of tiles share take more memory.
+#: Columns from a strip to the next, at most. Scenes that are wider are put together strip by
+#: strip, so that rows of tiles, and the blocks of files that they share, take no more memory.
 STRIP = 4096
 
 #: Columns that are put together at a time, which keeps the memory for it small.
@@ -33,9 +33,11 @@ type Array = NDArray[np.float32]
 class TileSampler(GriddedNativePatchSampler):
     """Cover whole scenes with overlapping tiles, scene by scene and from top to bottom.
 
-    Wide scenes are covered in strips of some 4000 columns, one after the other. A scene is a row of the index of the data set; one that is smaller than a tile is one
-    tile. Where a process group of :mod:`torch.distributed` is set up, each process takes
-    whole scenes, as one of them must put a scene together.
+    Wide scenes are covered in strips of some 4000 columns, one after the other, so that
+    putting them together takes no more memory. A scene is a row of the index of the data
+    set; one that is smaller than a tile is one tile. Where a process group of
+    :mod:`torch.distributed` is set up, each process takes whole scenes, as one of them must
+    put a scene together.
     """
 
     def __init__(
@@ -158,15 +160,15 @@ class TileBatchSampler(Sampler[list[NativeSlice]]):
 
 
 class Blender:
-    """Blends overlapping tiles, with no more than a row of them in memory.
+    """Blends overlapping tiles in the order of a :class:`TileSampler`.
 
     Near the edge of a tile a network lacks what lies beyond. So a quarter of the overlap
     has no weight, and over its middle half one tile fades into the other along a raised
     cosine. At the edges of the scene, where nothing else is, tiles weigh in full. Where
     tiles agree, the result is what they say, to float32 rounding.
 
-    Of a scene of several strips, what the tiles of one say of the first columns of the next
-    is in memory as well.
+    No more than a row of tiles is in memory, of one strip if there are several, and what
+    the tiles of that strip say of the first columns of the next one.
     """
 
     def __init__(
@@ -215,12 +217,9 @@ class Blender:
         """
         height, width = self.tile_shape
         shape = len(self._sums) - 1, height, width
+        right = min(self._right() + self.overlap, self.width)
         follows = (row, self._strip_of(col)) == (self._row, self._left)
-        if (
-            not follows
-            or values.shape != shape
-            or col + width > self._right(overlap=True)
-        ):
+        if not follows or col + width > right or values.shape != shape:
             bands, rows, columns = values.shape
             msg = f'a tile of {bands} bands, {rows} rows and {columns} columns at row {row}, '
             msg += (
@@ -296,11 +295,9 @@ class Blender:
         """First column of the strip of a tile."""
         return col // self._strip * self._strip
 
-    def _right(self, overlap: bool = False) -> int:
-        """Last column of the strip, exclusive, and of its tiles."""
-        if self._left < self._last:
-            return self._left + self._strip + self.overlap * overlap
-        return self.width
+    def _right(self) -> int:
+        """First column beyond the strip."""
+        return self.width if self._left == self._last else self._left + self._strip
 
 
 def _strip(stride: int) -> int:
