@@ -104,6 +104,6 @@ def test_stack_starts_no_threads() -> None:
         for function in functions:
             executor.submit(function, samples).result()
             counts.append(len(list(TASKS.iterdir())))
-    assert counts[1] == counts[0]
+    assert counts[1] <= counts[0]
     if torch.get_num_threads() > 1:
         assert counts[2] > counts[1]
