@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from rasters import write
 from rio_cogeo.cogeo import cog_validate
 from shapely import Point
-from small_scene import LEFT, TOP, names
+from small_scene import LEFT, TOP, full_disk, names
 
 from torchgeo_planetcr import PlanetCR
 from torchgeo_planetcr.inference import mosaic_areas
@@ -134,3 +134,29 @@ def test_damaged(
         mosaic_areas(index, tmp_path / 'patches', out, overwrite=True)
     assert names(out) == {'one.tif'}
     assert (out / 'one.tif').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('share', [0.5, 0.99, 0.9992])
+def test_full_disk(tmp_path: Path, share: float) -> None:
+    """Of which GDAL may be silent if it is the last block that is cut."""
+    options: dict[str, Any] = {'tiled': True, 'compress': 'deflate'}
+    options |= {'blockxsize': 512, 'blockysize': 512}
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        image = rng.integers(1, 65535, (4, 300, 300)).astype(np.uint16)
+        transform = from_origin(LEFT + 900 * number, TOP, 3, 3)
+        path = tmp_path / 'patches' / f'a_p_{number}.tif'
+        path.parent.mkdir(exist_ok=True)
+        write(path, image, nodata=0, transform=transform, **options)
+    rows = [
+        {'patch': f'a_p_{number}', 'aoi': 'a', 'native_crs': 'EPSG:32646'}
+        for number in range(6)
+    ]
+    index = GeoDataFrame(rows, geometry=[Point()] * 6, crs='EPSG:6933')
+    out = tmp_path / 'out'
+    mosaic_areas(index, tmp_path / 'patches', out)
+    limit = int(share * (out / 'a.tif').stat().st_size)
+    (out / 'a.tif').unlink()
+    with pytest.raises(OSError, match=r'a\.tif cannot be written'), full_disk(limit):
+        mosaic_areas(index, tmp_path / 'patches', out)
+    assert not list(out.iterdir())

@@ -1,11 +1,8 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import contextlib
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from rasterio.enums import ColorInterp, Compression, Interleaving
 from rasterio.transform import from_origin
 from rasters import write
 from rio_cogeo.cogeo import cog_validate
-from small_scene import LEFT, TOP, make_image, make_mask, read, write_scene
+from small_scene import LEFT, TOP, full_disk, make_image, make_mask, read, write_scene
 
 from torchgeo_planetcr.datasets.native import NativeSlice
 from torchgeo_planetcr.inference.output import OutputFile
@@ -274,17 +271,6 @@ def test_wrong_order(source: Path, tmp_path: Path, row: int) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@contextlib.contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """Let no file grow beyond a number of bytes; Python makes an error of the signal."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-
-
 class TestFullDisk:
     """GDAL keeps silent about what it could not write when it closes a file."""
 
@@ -298,6 +284,21 @@ class TestFullDisk:
             file.finish()
         file.close()
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize('limit', [100_000, 3_000_000, 5_500_000])
+    def test_blocks(self, source: Path, tmp_path: Path, limit: int) -> None:
+        """Those that are lost on the way are not taken for parts without data."""
+        file = OutputFile(tmp_path / 'out' / 'out.tif', source, dtype='uint16')
+        with (
+            pytest.raises(OSError, match=r'out/out\.tif cannot be written'),
+            full_disk(limit),
+        ):
+            for row in range(0, 700, 100):
+                tile = np.full((4, 100, 600), 0.3, np.float32)
+                file.add(window(row, 0, 100, 600), tile)
+            file.finish()
+        file.close()
+        assert not list((tmp_path / 'out').iterdir())
 
     @pytest.mark.parametrize('limit', [600_000, 1_500_000])
     def test_on_closing(self, tmp_path: Path, limit: int) -> None:

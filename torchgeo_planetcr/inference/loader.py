@@ -20,8 +20,8 @@ AHEAD = 2
 def stack_arrays(samples: Sequence[Sample]) -> Sample:
     """Stack samples as :func:`torchgeo.datasets.stack_samples` does, in one thread.
 
-    PyTorch would start threads beside those of the model, which then wait for each other in
-    a way that takes the model 5 % longer.
+    PyTorch would start threads beside those of the model. With more of them than cores, OpenMP
+    waits in another way, which took a model on two cores 5 % longer.
 
     Args:
         samples: Samples of tensors in the memory of the CPU.

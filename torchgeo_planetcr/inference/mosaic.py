@@ -7,13 +7,12 @@ import os
 import tempfile
 
 import rasterio
-import rasterio.shutil
 from geopandas import GeoDataFrame
 from rasterio.merge import merge
 from torchgeo.datasets.utils import Path
 
 from ..datasets.writing import unwritten
-from .output import COG, name_bands
+from .output import name_bands, write_cog
 
 
 def mosaic_areas(
@@ -70,7 +69,7 @@ def _merge(files: list[str], path: str) -> None:
             merge(files, dst_path=raw)
             with rasterio.open(raw, 'r+') as dataset:
                 name_bands(dataset)
-            rasterio.shutil.copy(raw, whole, **COG)
+            write_cog(raw, whole)
         # Those of GDAL that rasterio does not know are no OSError
         except Exception as error:
             raise unwritten(path, error) from error

@@ -72,6 +72,23 @@ def name_bands(dataset: DatasetWriter) -> None:
         dataset.descriptions = NAMES
 
 
+def write_cog(source: str, path: str, blocks: NDArray[np.bool_] | bool = True) -> None:
+    """Make a cloud-optimised GeoTIFF of another GeoTIFF, and see that both are whole.
+
+    Args:
+        source: GeoTIFF that was written before.
+        path: GeoTIFF to write.
+        blocks: Which blocks *source* must have, by row and column (defaults to all).
+
+    Raises:
+        OSError: If one of them is not whole, as after writing to a full disk.
+        RasterioError: If one of them cannot be read or written.
+    """
+    _check_blocks(source, blocks)
+    rasterio.shutil.copy(source, path, **COG)
+    _check_blocks(path, True)
+
+
 class OutputFile:
     """GeoTIFF of predictions on the grid of the file that they are of.
 
@@ -134,9 +151,13 @@ class OutputFile:
             raise
         self._region = region or (0, 0, *self._source.shape)
         self._overlap = overlap
-        # They need to know what is written
+        # Made for the first prediction, which tells the number of bands
         self._raw: Any = None
         self._blender: Any = None
+        #: Blocks that were written, by row and column.
+        self._blocks = np.zeros(
+            [math.ceil(n / BLOCK_SIZE) for n in self._source.shape], dtype=np.bool_
+        )
 
     def add(
         self,
@@ -208,11 +229,9 @@ class OutputFile:
                 with rasterio.Env(GDAL_NUM_THREADS='ALL_CPUS'):
                     self._raw.build_overviews(levels, Resampling.average)
             self._raw.close()
-            _check_blocks(raw, is_sparse=True)
             with ThreadPoolExecutor(1) as executor:
                 drawing = executor.submit(self._draw, raw, picture)
-                rasterio.shutil.copy(raw, whole, **COG)
-                _check_blocks(whole)
+                write_cog(raw, whole, self._blocks)
                 drawing.result()
         # Those of GDAL that rasterio does not know are no RasterioError
         except Exception as error:
@@ -268,11 +287,26 @@ class OutputFile:
             has_data = ~np.isnan(values[0])
             if not has_data.all():
                 values[:, ~has_data] = self.nodata
+            self._note_blocks(window, has_data)
             values = values.astype(self.dtype)
             try:
                 self._raw.write(values, window=window)
             except (OSError, RasterioError) as error:
                 raise unwritten(self.path, error) from error
+
+    def _note_blocks(self, window: Window, has_data: NDArray[np.bool_]) -> None:
+        """Note which blocks have data in a window. Others are not written."""
+        row, col = int(window.row_off), int(window.col_off)
+        height, width = has_data.shape
+        for block in product(
+            range(row // BLOCK_SIZE, math.ceil((row + height) / BLOCK_SIZE)),
+            range(col // BLOCK_SIZE, math.ceil((col + width) / BLOCK_SIZE)),
+        ):
+            top, left = block[0] * BLOCK_SIZE - row, block[1] * BLOCK_SIZE - col
+            part = has_data[
+                max(top, 0) : top + BLOCK_SIZE, max(left, 0) : left + BLOCK_SIZE
+            ]
+            self._blocks[block] |= part.any()
 
     def _read(self, window: Window) -> NDArray[Any]:
         """Read the source."""
@@ -339,25 +373,34 @@ def _overview_levels(height: int, width: int) -> list[int]:
     return [2**level for level in range(1, (blocks - 1).bit_length() + 1)]
 
 
-def _check_blocks(path: str, is_sparse: bool = False) -> None:
-    """See that all blocks are in a file: GDAL does not tell if it cannot write the last.
+def _check_blocks(path: str, expected: NDArray[np.bool_] | bool) -> None:
+    """See that all blocks are in a file: GDAL need not tell if it could not write them.
 
     Args:
-        path: GeoTIFF with overviews by factors of two.
-        is_sparse: Whether blocks without data are left out.
+        path: GeoTIFF with overviews by factors of two, if any, in blocks of one size.
+        expected: Which blocks must be there, by row and column, or whether all must.
 
     Raises:
         OSError: If a block is not there, or not all of it.
     """
-    size = os.path.getsize(path)
+    end = os.path.getsize(path)
+    needed = np.asarray(expected)
     with rasterio.open(path) as dataset:
         levels = [None, *range(len(dataset.overviews(1)))]
-    below: NDArray[np.bool_] | None = None
     for level in levels:
         with rasterio.open(path, overview_level=level) as dataset:
-            rows, cols = (math.ceil(n / BLOCK_SIZE) for n in dataset.shape)
-            found = np.zeros((rows, cols), dtype=bool)
-            for row, col in product(range(rows), range(cols)):
+            rows, cols = (
+                math.ceil(n / size)
+                for n, size in zip(dataset.shape, dataset.block_shapes[0], strict=True)
+            )
+            if level is None:
+                needed = np.broadcast_to(needed, (rows, cols))
+            else:
+                # One above up to four
+                missing = 2 * np.array([rows, cols]) - needed.shape
+                below = np.pad(needed, [(0, count) for count in missing])
+                needed = below.reshape(rows, 2, cols, 2).any(axis=(1, 3))
+            for row, col in np.argwhere(needed):
                 offset, length = (
                     int(
                         dataset.get_tag_item(f'BLOCK_{item}_{col}_{row}', 'TIFF', 1)
@@ -365,19 +408,6 @@ def _check_blocks(path: str, is_sparse: bool = False) -> None:
                     )
                     for item in ('OFFSET', 'SIZE')
                 )
-                if offset + length > size:
-                    msg = f'the file ends within block {row}, {col}'
+                if not offset or offset + length > end:
+                    msg = f'the file ends before block {row}, {col}'
                     raise OSError(msg)
-                found[row, col] = offset > 0
-        if below is None:
-            expected = np.full_like(found, not is_sparse)
-        else:
-            # Of an overview, those with data below them
-            missing = 2 * np.array(found.shape) - below.shape
-            blocks = np.pad(below, [(0, count) for count in missing])
-            expected = blocks.reshape(rows, 2, cols, 2).any(axis=(1, 3))
-        if (expected & ~found).any():
-            row, col = np.argwhere(expected & ~found)[0]
-            msg = f'block {row}, {col} was not written'
-            raise OSError(msg)
-        below = found
