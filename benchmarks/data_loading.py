@@ -10,7 +10,6 @@ data: archives are made, and removed at the end, also after Ctrl+C. Nothing else
 run meanwhile. ``--quick`` is a trial of two minutes with small archives.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -149,28 +148,15 @@ def stop(number: int, _: object) -> None:
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--output',
-        type=Path,
-        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
-    )
-    parser.add_argument('--quick', action='store_true', help='a trial')
+    parser = report.make_parser(__doc__)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     with tempfile.TemporaryDirectory(prefix='planetcr-benchmark-') as folder:
         result = measure(Path(folder), QUICK if args.quick else FULL)
         text = report.to_markdown(result)
-    print(text)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / f'{report.NAME}.md').write_text(text)
-        report.draw(result, output / f'{report.NAME}.png')
+    written = report.publish(text, args, report.NAME)
+    if written is not None:
+        report.draw(result, written / f'{report.NAME}.png')
 
 
 if __name__ == '__main__':

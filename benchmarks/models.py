@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from data_loading import say
 from naive import make_naive
 from numpy.typing import NDArray
-from report import Goal, goal_table, hardware, spread, table, wrap
+from report import Goal, goal_table, hardware, make_parser, publish, spread, table, wrap
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -682,33 +682,18 @@ found without compiling.
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument(
-        '--output',
-        type=Path,
-        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
-    )
-    parser.add_argument('--quick', action='store_true', help='a trial')
     # How this script starts itself
     parser.add_argument('--job', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
         work(Job(*json.loads(args.job)))
         return
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     effort = QUICK if args.quick else FULL
     is_cpu = args.device == 'cpu'
     text = measure_on_cpu(effort) if is_cpu else measure_on_gpu(effort, args.device)
-    print(text)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        name = 'models.md' if is_cpu else f'models-{args.device}.md'
-        (output / name).write_text(text)
+    publish(text, args, f'models{"" if is_cpu else f"-{args.device}"}')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Write up what ``data_loading.py`` measured: tables and a chart."""
+"""Write up what was measured: what all reports share, and that of ``data_loading.py``."""
 
+import argparse
 import datetime
 import os
 import platform
@@ -487,6 +488,48 @@ pages for the holes, the more the fewer windows share a patch.
 
 {_cost_table(result)}
 """)
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser of the arguments that all measurements take.
+
+    Args:
+        description: what the script does.
+
+    Returns:
+        A parser of ``output`` and ``quick``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
+    )
+    parser.add_argument('--quick', action='store_true', help='a trial')
+    return parser
+
+
+def publish(text: str, args: argparse.Namespace, name: str) -> Path | None:
+    """Print a report, and write it if it is no trial or a folder is named.
+
+    Args:
+        text: the report.
+        args: arguments of :func:`make_parser`.
+        name: name of the file, without its suffix.
+
+    Returns:
+        Folder that it was written to, or None.
+    """
+    print(text)
+    folder: Path | None = args.output
+    if folder is None and not args.quick:
+        folder = Path(__file__).parents[1] / 'docs' / 'benchmarks'
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f'{name}.md').write_text(text)
+    return folder
 
 
 def wrap(markdown: str) -> str:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-from report import Goal, goal_table, spread, table, wrap
+from report import Goal, goal_table, make_parser, publish, spread, table, wrap
 
 from torchgeo_planetcr import remove_clouds
 from torchgeo_planetcr.inference import TileSampler, find_scenes
@@ -335,16 +335,8 @@ takes any memory itself, `dsen2cr(features=8, num_blocks=1)`: resident memory of
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument(
-        '--output',
-        type=Path,
-        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
-    )
-    parser.add_argument('--quick', action='store_true', help='a trial')
     # How this script starts itself
     parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -353,15 +345,9 @@ def main() -> None:
     if args.work:
         work(args.work)
         return
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     text = measure_all(QUICK if args.quick else FULL, args.device)
-    print(text)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        suffix = '' if args.device == 'cpu' else f'-{args.device}'
-        (output / f'scenes-cost{suffix}.md').write_text(text)
+    suffix = '' if args.device == 'cpu' else f'-{args.device}'
+    publish(text, args, f'scenes-cost{suffix}')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ run meanwhile. ``--quick`` is a trial. ``--sample`` names the folder of the publ
 Planet-CR (``planetcr download-sample``), to compare what is simulated with what is real.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ from data_loading import say
 from evaluation import clock
 from models import TRIAL, machine
 from numpy.typing import NDArray
-from report import Goal, goal_table, spread, table, wrap
+from report import Goal, goal_table, make_parser, publish, spread, table, wrap
 
 from torchgeo_planetcr import PlanetCR, simulate
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
@@ -264,25 +263,11 @@ lies below are harder.
 
 def main() -> None:
     """Measure and write the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('--sample', type=Path, help='folder of the public sample')
-    parser.add_argument(
-        '--output',
-        type=Path,
-        help='folder of the report (defaults to docs/benchmarks; a trial is only printed)',
-    )
-    parser.add_argument('--quick', action='store_true', help='a trial')
     args = parser.parse_args()
-    output = args.output
-    if output is None and not args.quick:
-        output = Path(__file__).parents[1] / 'docs' / 'benchmarks'
     text = measure_all(QUICK if args.quick else FULL, args.sample)
-    print(text)
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / 'simulation.md').write_text(text)
+    publish(text, args, 'simulation')
 
 
 if __name__ == '__main__':
