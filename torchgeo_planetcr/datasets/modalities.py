@@ -1,0 +1,182 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""The table of modalities: each fact about one of them stands here, and only here."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+type ModalityName = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
+
+#: Surface reflectance is stored times this.
+REFLECTANCE_SCALE = 10000
+
+#: Bands of PlanetScope that show red, green and blue.
+RGB_BANDS = ('R', 'G', 'B')
+
+
+class Modality(NamedTuple):
+    """One row of the table."""
+
+    name: ModalityName
+
+    #: Key in a sample.
+    key: str
+
+    #: What figures and reports call it.
+    title: str
+
+    #: How its folders and files in the archive begin, and how its files end.
+    folder: str
+    suffix: str
+
+    #: Type of the values in the archive.
+    dtype: type[np.generic]
+
+    #: Pixel size in meters.
+    resolution: float
+
+    #: Short names of the bands, and the names that GeoTIFFs give to them.
+    bands: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+    #: Whether it is an image, which may be interpolated, or a mask of classes.
+    is_image: bool
+
+    #: Value of pixels without data, and whether files of the archive declare it.
+    nodata: float
+    declares_nodata: bool
+
+    #: Column in the lists of the authors.
+    list_column: int
+
+    #: The grid of a patch is that of its modality with the lowest rank.
+    grid_rank: int
+
+    #: Least and largest value of each band: what the authors normalize to 0 and 1.
+    #: Masks have none.
+    lower: tuple[float, ...] = ()
+    upper: tuple[float, ...] = ()
+
+    #: Least and largest value of each band that figures tell apart.
+    shown: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether its pixels are larger than those of PlanetScope."""
+        return self.resolution > 3
+
+
+_PLANETSCOPE_BANDS = ('B', 'G', 'R', 'NIR')
+_PLANETSCOPE_DESCRIPTIONS = ('blue', 'green', 'red', 'nir')
+
+#: The table, in the order in which samples hold the modalities.
+MODALITIES: Mapping[ModalityName, Modality] = {
+    row.name: row
+    for row in (
+        Modality(
+            name='cloudy',
+            key='image',
+            title='Cloudy',
+            folder='planet_cloudy',
+            suffix='.tif',
+            dtype=np.uint16,
+            resolution=3.0,
+            bands=_PLANETSCOPE_BANDS,
+            descriptions=_PLANETSCOPE_DESCRIPTIONS,
+            is_image=True,
+            nodata=0,
+            declares_nodata=True,
+            list_column=1,
+            grid_rank=0,
+            lower=(0, 0, 0, 0),
+            upper=4 * (REFLECTANCE_SCALE,),
+        ),
+        Modality(
+            name='clear',
+            key='image_clear',
+            title='Clear',
+            folder='planet_cloudfree',
+            suffix='.tif',
+            dtype=np.uint16,
+            resolution=3.0,
+            bands=_PLANETSCOPE_BANDS,
+            descriptions=_PLANETSCOPE_DESCRIPTIONS,
+            is_image=True,
+            nodata=0,
+            declares_nodata=True,
+            list_column=0,
+            grid_rank=1,
+            lower=(0, 0, 0, 0),
+            upper=4 * (REFLECTANCE_SCALE,),
+        ),
+        Modality(
+            name='sentinel1',
+            key='image_s1',
+            title='Sentinel-1',
+            folder='S1',
+            suffix='.tif',
+            dtype=np.float64,
+            resolution=10.0,
+            bands=('VV', 'VH'),
+            descriptions=('VV', 'VH'),
+            is_image=True,
+            nodata=math.nan,
+            declares_nodata=False,
+            list_column=2,
+            grid_rank=3,
+            lower=(-25, -32.5),
+            upper=(0, 0),
+            shown=((-25, 0), (-32, -7)),
+        ),
+        Modality(
+            name='worldcover',
+            key='mask',
+            title='Land cover',
+            folder='landcover',
+            suffix='.tif',
+            dtype=np.uint8,
+            resolution=10.0,
+            bands=('class',),
+            descriptions=('class',),
+            is_image=False,
+            nodata=0,
+            declares_nodata=False,
+            list_column=3,
+            grid_rank=4,
+        ),
+        Modality(
+            name='cloud_mask',
+            key='mask_cloud',
+            title='Cloud mask',
+            folder='cloudmask',
+            suffix='.npy',
+            dtype=np.bool_,
+            resolution=3.0,
+            bands=('cloud',),
+            descriptions=('cloud',),
+            is_image=False,
+            nodata=255,
+            declares_nodata=False,
+            list_column=4,
+            grid_rank=2,
+        ),
+    )
+}
+
+#: Modalities in the order of the columns of the authors' lists.
+LIST_COLUMNS = tuple(sorted(MODALITIES, key=lambda name: MODALITIES[name].list_column))
+
+#: Modalities whose grid the patches have, the first that is there.
+GRID_ORDER = tuple(sorted(MODALITIES, key=lambda name: MODALITIES[name].grid_rank))
+
+#: Positions of red, green and blue in an image of PlanetScope.
+RGB_INDICES = [MODALITIES['cloudy'].bands.index(band) for band in RGB_BANDS]
+
+#: Backscatter in dB where there is no image of Sentinel-1 at all, in VV and VH. Hardly any
+#: ground returns so little in both. After normalization it is 0, see
+#: :data:`torchgeo_planetcr.transforms.MISSING_BACKSCATTER`.
+MISSING_DECIBELS = MODALITIES['sentinel1'].lower
