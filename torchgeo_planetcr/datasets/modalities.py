@@ -39,7 +39,7 @@ class Modality(NamedTuple):
     #: Pixel size in meters.
     resolution: float
 
-    #: Short names of the bands, and the names that GeoTIFFs give to them.
+    #: Short names of the bands of an image, and the names that GeoTIFFs give to them.
     bands: tuple[str, ...]
     descriptions: tuple[str, ...]
 
@@ -140,8 +140,8 @@ MODALITIES: Mapping[ModalityName, Modality] = {
             suffix='.tif',
             dtype=np.uint8,
             resolution=10.0,
-            bands=('class',),
-            descriptions=('class',),
+            bands=(),
+            descriptions=(),
             is_image=False,
             nodata=0,
             declares_nodata=False,
@@ -156,8 +156,8 @@ MODALITIES: Mapping[ModalityName, Modality] = {
             suffix='.npy',
             dtype=np.bool_,
             resolution=3.0,
-            bands=('cloud',),
-            descriptions=('cloud',),
+            bands=(),
+            descriptions=(),
             is_image=False,
             nodata=255,
             declares_nodata=False,
