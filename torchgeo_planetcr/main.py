@@ -3,17 +3,15 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
-import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from inspect import getdoc, signature
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from torch import distributed
 from torchgeo.datamodules import BaseDataModule
@@ -24,7 +22,8 @@ from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .demo import demo
 from .evaluation import evaluate
-from .inference import GeoTIFFWriter, mosaic_areas, remove_clouds
+from .inference import remove_clouds
+from .inference.trainer import PlanetCRTrainer
 from .memory import keep_memory
 from .models import read_checkpoint
 from .preparation import make_patches
@@ -87,60 +86,6 @@ FLAGS = ('--overwrite',)
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
-
-
-class PlanetCRTrainer(Trainer):
-    """Lightning's trainer, whose predictions become GeoTIFFs."""
-
-    def predict(
-        self,
-        model: LightningModule | None = None,
-        dataloaders: Any = None,
-        datamodule: LightningDataModule | None = None,
-        return_predictions: bool | None = False,
-        ckpt_path: str | pathlib.Path | None = None,
-        weights_only: bool | None = None,
-        out: Path = 'predictions',
-        dtype: Literal['uint16', 'float32'] = 'uint16',
-        mosaic: Path | None = None,
-        overwrite: bool = False,
-    ) -> Any:
-        """Predict the patches of a split, and write a GeoTIFF for each.
-
-        Args:
-            model: the task
-            dataloaders: data loaders, instead of *datamodule*
-            datamodule: the data module
-            return_predictions: whether to keep all predictions in memory and return them
-            ckpt_path: path of the checkpoint
-            weights_only: whether to load nothing but tensors and plain Python objects
-            out: folder to write PATCH.tif to, on the grid of each patch
-            dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
-            mosaic: folder to write AREA.tif to, in which the patches of each area are put
-                together
-            overwrite: replace predictions that exist
-
-        Returns:
-            The predictions if *return_predictions*.
-        """
-        writer = GeoTIFFWriter(out, dtype=dtype, name='patch', overwrite=overwrite)
-        self.callbacks.append(writer)
-        try:
-            predictions = super().predict(
-                model,
-                dataloaders,
-                datamodule,
-                return_predictions=return_predictions,
-                ckpt_path=ckpt_path,
-                weights_only=weights_only,
-            )
-        finally:
-            self.callbacks.remove(writer)
-        self.strategy.barrier('mosaic')
-        if mosaic is not None and self.is_global_zero:
-            loaders: Any = self.predict_dataloaders
-            mosaic_areas(loaders.dataset.index, out, mosaic, overwrite)
-        return predictions
 
 
 class PlanetCRCLI(LightningCLI):

@@ -43,8 +43,10 @@ from small_scene import (
 )
 
 from torchgeo_planetcr.datasets import PlanetCR
-from torchgeo_planetcr.datasets.native import NativeRasterDataset
-from torchgeo_planetcr.inference import Scene, TileSampler, remove_clouds
+from torchgeo_planetcr.datasets import NativeRasterDataset
+from torchgeo_planetcr.inference import remove_clouds
+from torchgeo_planetcr.samplers import TileSampler
+from torchgeo_planetcr.scenes import Scene, SceneFiles
 from torchgeo_planetcr.tasks import CloudRemoval
 from torchgeo_planetcr.transforms import PlanetCRNormalize
 
@@ -60,8 +62,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def one_piece(inputs: tuple[Path, Path]) -> NDArray[np.float32]:
     """What the convolution gives when it sees all at once."""
     cloudy, s1 = inputs
-    with Scene(cloudy, [s1]) as scene:
-        arrays = scene.read(0, 0, *SHAPE)
+    with Scene(SceneFiles(str(cloudy), (str(s1),))) as scene:
+        arrays = scene.read(scene.grid)
     sample = {key: torch.from_numpy(arrays[key])[None] for key in ('image', 'image_s1')}
     return Convolution()(**PlanetCRNormalize()(sample))[0].numpy()
 
@@ -674,8 +676,9 @@ class TestCommand:
 def in_one_piece(zones: Path, path: Path) -> NDArray[np.float32]:
     """Reflectance x 10000 of a scene that the network sees at once."""
     task = CloudRemoval.load_from_checkpoint(zones / 'task.ckpt', weights_only=True)
-    with Scene(path, [zones / 'radar' / path.name]) as scene:
-        arrays = scene.read(0, 0, scene.height, scene.width)
+    files = SceneFiles(str(path), (str(zones / 'radar' / path.name),))
+    with Scene(files) as scene:
+        arrays = scene.read(scene.grid)
     sample = {key: torch.from_numpy(array)[None] for key, array in arrays.items()}
     sample = PlanetCRNormalize()(sample)
     with torch.no_grad():

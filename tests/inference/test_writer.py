@@ -22,19 +22,16 @@ from torchgeo.datasets.utils import Sample
 from torchgeo.samplers import RandomPatchSampler
 from torchgeo.tasks import BaseTask, PixelwiseRegression
 
-from torchgeo_planetcr.datasets.native import NativeRasterDataset
-from torchgeo_planetcr.inference import (
-    CloudyScenes,
-    GeoTIFFWriter,
-    SceneFiles,
-    TileBatchSampler,
-    TileSampler,
-)
+from torchgeo_planetcr.datasets import NativeRasterDataset
+from torchgeo_planetcr.inference import GeoTIFFWriter
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,
     GriddedNativePatchSampler,
     RandomNativePatchSampler,
+    TileBatchSampler,
+    TileSampler,
 )
+from torchgeo_planetcr.scenes import PlanetScopeScenes
 
 
 class PerPixel(BaseTask):
@@ -347,7 +344,7 @@ class TestErrors:
         """A composite is made of four bands."""
         cloudy, s1 = write_scene(tmp_path / 'c.tif'), write_radar(tmp_path / 's.tif')
         mask = write_scene(tmp_path / 'm.tif', np.ones((1, 210, 260), np.uint8))
-        dataset = CloudyScenes([SceneFiles(str(cloudy), (str(s1),))])
+        dataset = PlanetScopeScenes(cloudy, s1)
         masks = {str(cloudy): mask}
         writer = GeoTIFFWriter(tmp_path / 'out', 16, masks=masks)
         with pytest.raises(

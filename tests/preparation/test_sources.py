@@ -34,12 +34,12 @@ from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform_bounds
 from rasters import make_array, write
 
-from torchgeo_planetcr.datasets.components import Modality
-from torchgeo_planetcr.datasets.grid import Grid
-from torchgeo_planetcr.inference.mask import NO_MASK
+from torchgeo_planetcr.datasets.modalities import ModalityName
+from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.scenes.mask import NO_MASK
 from torchgeo_planetcr.preparation.sources import PatchSources
 
-type Images = dict[Modality, tuple[NDArray[Any], Grid]]
+type Images = dict[ModalityName, tuple[NDArray[Any], Grid]]
 
 GRID: dict[str, Any] = {'crs': CRS, 'transform': from_origin(LEFT, TOP, 3, 3)}
 
@@ -52,7 +52,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def read(paths: dict[str, Any], row: int = 0, col: int = 0, **options: Any) -> Images:
     """Read the patch at a pixel of the cloudy scene."""
-    names: dict[str, Modality] = {'s1': 'sentinel1', 'landcover': 'worldcover'}
+    names: dict[str, ModalityName] = {'s1': 'sentinel1', 'landcover': 'worldcover'}
     renamed: Any = {names.get(name, name): path for name, path in paths.items()}
     with PatchSources(renamed, **options) as sources:
         return sources.read(sources.grid.window(row, col, 300, 300))
@@ -76,7 +76,7 @@ class TestCopied:
     def test_coarse_pixels(self, shared: dict[str, Path], row: int, col: int) -> None:
         """The lattice of the file is kept, and what is nearest to the patch is taken."""
         images = read(shared, row, col)
-        modality: Modality
+        modality: ModalityName
         for modality, (left, top), values in (
             ('sentinel1', RADAR_CORNER, make_radar()),
             ('worldcover', LANDCOVER_CORNER, make_landcover()),
@@ -246,7 +246,7 @@ class TestNoData:
         clouds = make_clouds()[:110, :130]
         paths['cloud_mask'] = write_udm2(tmp_path / 'udm2.tif', clouds, **GRID)
         images, whole = read(paths), read(shared)
-        modality: Modality
+        modality: ModalityName
         for modality, height, width, nodata in (
             ('clear', 100, 170, 0),
             ('sentinel1', 30, 40, np.nan),

@@ -4,15 +4,15 @@
 """Mosaics of the predictions of patches."""
 
 import os
-import tempfile
 
 import rasterio
 from geopandas import GeoDataFrame
 from rasterio.merge import merge
 from torchgeo.datasets.utils import Path
 
-from ..datasets.writing import unwritten
-from .output import name_bands, write_cog
+from ..raster.cog import write_cog
+from ..raster.write import appears_whole, cannot_write, check_absent
+from .output import name_bands
 
 
 def mosaic_areas(
@@ -48,23 +48,18 @@ def mosaic_areas(
                 os.path.join(predictions, f'{patch}.tif') for patch in rows['patch']
             ]
             path = os.path.join(out, f'{name}.tif')
-            if os.path.exists(path) and not overwrite:
-                msg = f'{path} exists: write to another folder, or overwrite it with '
-                msg += '--overwrite (overwrite=True).'
-                raise FileExistsError(msg)
+            check_absent(path, overwrite)
             _merge(files, path)
             written.append(path)
     return written
 
 
 def _merge(files: list[str], path: str) -> None:
-    """Merge rasters of one grid into a cloud-optimised GeoTIFF."""
+    """Merge rasters of one grid into a cloud-optimized GeoTIFF."""
     if missing := [file for file in files if not os.path.exists(file)]:
-        msg = f'{missing[0]} is missing: predict all patches first.'
-        raise FileNotFoundError(msg)
-    parent = os.path.dirname(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(dir=parent, prefix='.unfinished-') as folder:
-        raw, whole = (os.path.join(folder, name) for name in ('raw.tif', 'whole.tif'))
+        raise FileNotFoundError(f'{missing[0]} is missing: predict all patches first')
+    with appears_whole(path) as (whole,):
+        raw = os.path.join(os.path.dirname(whole), 'raw.tif')
         try:
             merge(files, dst_path=raw)
             with rasterio.open(raw, 'r+') as dataset:
@@ -72,5 +67,4 @@ def _merge(files: list[str], path: str) -> None:
             write_cog(raw, whole)
         # Those of GDAL that rasterio does not know are no OSError
         except Exception as error:
-            raise unwritten(path, error) from error
-        os.replace(whole, path)
+            raise cannot_write(path, error) from error

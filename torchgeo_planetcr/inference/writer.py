@@ -15,15 +15,15 @@ from geopandas import GeoDataFrame
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from numpy.typing import NDArray
 from torch import Tensor
 from torchgeo.datasets.utils import Path
 
-from ..datasets.native import NativeSlice
+from ..datasets.slices import NativeSlice
 from ..models.utils import is_finite
+from ..raster.write import check_absent
 from ..samplers.native import kept_pixels
+from ..scenes.files import SUFFIXES
 from .output import OutputFile
-from .scenes import SUFFIXES
 
 #: Exit status of a process that was told to end.
 TERMINATED = 143
@@ -33,7 +33,7 @@ AHEAD = 8
 
 
 class GeoTIFFWriter(BasePredictionWriter):
-    """Write what a task predicts as cloud-optimised GeoTIFFs, each on its own grid.
+    """Write what a task predicts as cloud-optimized GeoTIFFs, each on its own grid.
 
     There is one for each row of the index that is predicted, on the grid and in the CRS of
     its file, put together from windows that may overlap. It is written in a thread beside
@@ -42,10 +42,12 @@ class GeoTIFFWriter(BasePredictionWriter):
     For any TorchGeo task whose ``predict_step`` returns images, (B, C, H, W), as they are
     or as ``prediction``, and any
     :class:`~torchgeo_planetcr.datasets.NativeRasterDataset` with a sampler of this
-    package: :class:`~torchgeo_planetcr.inference.TileSampler` for scenes, so that each
+    package: :class:`~torchgeo_planetcr.samplers.TileSampler` for scenes, so that each
     process takes whole ones, or
     :class:`~torchgeo_planetcr.samplers.CenterNativePatchSampler` for patches. Samples may
-    tell with ``has_data``, (H, W), where their file has data, which is read again otherwise.
+    tell with ``has_data``, (H, W), where their file has data, which is read again otherwise,
+    and with ``problem``, a text, why they could not be read: then no GeoTIFF of their file is
+    written.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class GeoTIFFWriter(BasePredictionWriter):
 
         Args:
             out: Folder to write to, or the GeoTIFF to write for each file.
-            overlap: Number of pixels that neighbouring windows share, half of which is
+            overlap: Number of pixels that neighboring windows share, half of which is
                 thrown away, while they fade into each other over the rest.
             dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
             bands: Bands by file, from 1, that say where it has data (defaults to all).
                 For composites and quicklooks those of B, G, R and NIR (defaults to those
                 of PlanetScope's products of four and eight bands).
             masks: Cloud masks by file; where one is clear, the file is kept, see
-                :class:`~torchgeo_planetcr.inference.CloudMask`.
+                :class:`~torchgeo_planetcr.scenes.CloudMask`.
             quicklook: Draw a picture beside each GeoTIFF, before and after.
             name: Column of the index that names the GeoTIFFs in a folder.
             overwrite: Replace GeoTIFFs that exist.
@@ -80,8 +82,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         """
         super().__init__('batch')
         if dtype not in ('uint16', 'float32'):
-            msg = f'dtype={dtype!r} is not one of uint16, float32.'
-            raise ValueError(msg)
+            raise ValueError(f'dtype={dtype!r} is not one of uint16, float32')
         self.out, self.name, self.overwrite = out, name, overwrite
         self.masks, self.bands = masks or {}, bands or {}
         self.options: dict[str, Any] = {
@@ -91,6 +92,8 @@ class GeoTIFFWriter(BasePredictionWriter):
         }
         #: GeoTIFFs that this process has written.
         self.written: list[str] = []
+        #: Why files could not be predicted, of those that this process has tried.
+        self.problems: dict[str, str] = {}
         self._executor: ThreadPoolExecutor | None = None
         self._pending: deque[Future[None]] = deque()
         self._current: tuple[str, OutputFile] | None = None
@@ -112,11 +115,10 @@ class GeoTIFFWriter(BasePredictionWriter):
         loaders: Any = trainer.predict_dataloaders
         index: Any = getattr(getattr(loaders, 'dataset', None), 'index', {})
         if 'filepath' not in index or self.name not in index:
-            msg = (
-                'GeoTIFFs are written of one data loader, of a data set with an index '
+            raise ValueError(
+                'GeoTIFFs are written of one data loader, of a data set with an index of '
+                f'files and a column {self.name!r} in it'
             )
-            msg += f'of files and a column {self.name!r} in it.'
-            raise ValueError(msg)
         self._names = dict(zip(index['filepath'], index[self.name], strict=True))
         self._regions = _kept_regions(index)
         paths: dict[str, str] = {}
@@ -124,10 +126,12 @@ class GeoTIFFWriter(BasePredictionWriter):
             self._check_path(filepath)
             other = paths.setdefault(self.output_path(filepath), filepath)
             if other != filepath:
-                msg = f'{other} and {filepath} would be written to the same file: predict '
-                msg += 'them one after the other.'
-                raise ValueError(msg)
-        self.written = []
+                raise ValueError(
+                    f'{other} and {filepath} would be written to the same file: predict '
+                    'them one after the other'
+                )
+        self.written.clear()
+        self.problems.clear()
         self._executor = ThreadPoolExecutor(1)
 
     def write_on_batch_end(
@@ -166,14 +170,20 @@ class GeoTIFFWriter(BasePredictionWriter):
             raise SIGTERMException(TERMINATED)
         windows: list[Any] = list(batch_indices or [])
         if not all(isinstance(w, NativeSlice) and w.filepath for w in windows):
-            msg = 'windows do not say of which file they are: use a sampler of '
-            msg += 'torchgeo_planetcr.'
-            raise ValueError(msg)
+            raise ValueError(
+                'windows do not say of which file they are: use a sampler of '
+                'torchgeo_planetcr'
+            )
         _check(images, batch['image'], windows)
         array = images.float().cpu().numpy()
-        has_data = batch['has_data'].cpu().numpy() if 'has_data' in batch else None
+        count = len(windows)
+        has_data = [None] * count
+        if 'has_data' in batch:
+            has_data = list(batch['has_data'].cpu().numpy())
+        problems = batch.get('problem', [''] * count)
         assert self._executor is not None
-        self._pending.append(self._executor.submit(self._add, windows, array, has_data))
+        tiles = list(zip(windows, array, has_data, problems, strict=True))
+        self._pending.append(self._executor.submit(self._add, tiles))
         while len(self._pending) > AHEAD or (self._pending and self._pending[0].done()):
             self._pending.popleft().result()
 
@@ -223,39 +233,37 @@ class GeoTIFFWriter(BasePredictionWriter):
         stem = stem if suffix.lower() in SUFFIXES else name
         return os.path.join(self.out, f'{stem}.tif')
 
-    def _add(
-        self,
-        windows: Sequence[NativeSlice],
-        images: NDArray[np.float32],
-        has_data: NDArray[np.bool_] | None,
-    ) -> None:
+    def _add(self, tiles: Sequence[tuple[NativeSlice, Any, Any, str]]) -> None:
         """Add predictions to their files, in the thread."""
-        for number, window in enumerate(windows):
-            assert window.filepath is not None
-            if self._current is None or self._current[0] != window.filepath:
+        for window, values, has_data, problem in tiles:
+            filepath = window.filepath
+            assert filepath is not None
+            if problem:
+                self.problems.setdefault(filepath, problem)
+            if self._current is None or self._current[0] != filepath:
                 self._finish()
-                self._current = window.filepath, self._open(window.filepath)
-            known = None if has_data is None else has_data[number]
-            self._current[1].add(window, images[number], known)
+                if filepath not in self.problems:
+                    self._current = filepath, self._open(filepath)
+            if filepath not in self.problems:
+                self._current[1].add(window, values, has_data)
 
     def _check_path(self, filepath: str) -> None:
-        """Refuse to replace the file that is predicted, and what nobody gave up."""
+        """Refuse to replace the file that is predicted, and results unless asked to."""
         path = self.output_path(filepath)
         if os.path.realpath(path) == os.path.realpath(filepath):
-            msg = f'{path} would replace what is read: write to another folder.'
-            raise ValueError(msg)
-        if os.path.exists(path) and not self.overwrite:
-            msg = f'{path} exists: write to another folder, or overwrite it with '
-            msg += '--overwrite (overwrite=True).'
-            raise FileExistsError(msg)
+            raise ValueError(
+                f'{path} would replace what is read: write to another folder'
+            )
+        check_absent(path, self.overwrite)
 
     def _open(self, filepath: str) -> OutputFile:
         """Open the GeoTIFF of a file."""
         path = self.output_path(filepath)
         if path in self.written:
-            msg = f'windows of {filepath} do not follow each other: use a sampler that '
-            msg += 'does not shuffle them.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'windows of {filepath} do not follow each other: use a sampler that does '
+                'not shuffle them'
+            )
         mask = self.masks.get(filepath)
         bands = self.bands.get(filepath)
         region = self._regions[filepath]
@@ -266,10 +274,13 @@ class GeoTIFFWriter(BasePredictionWriter):
     def _finish(self) -> None:
         """Finish the GeoTIFF that is open, in the thread."""
         if self._current is not None:
-            _, file = self._current
-            file.finish()
-            self.written.append(file.path)
+            filepath, file = self._current
             self._current = None
+            if filepath in self.problems:
+                file.close()
+            else:
+                file.finish()
+                self.written.append(file.path)
 
 
 def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
@@ -292,14 +303,13 @@ def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
     if not isinstance(images, Tensor) or (
         images.ndim != 4 or (len(images), *images.shape[-2:]) != (len(windows), *size)
     ):
-        msg = f'the model makes {found} instead of images of shape '
-        msg += f'({len(windows)}, bands, {size[0]}, {size[1]}).'
-        raise ValueError(msg)
+        raise ValueError(
+            f'the model makes {found} instead of images of shape '
+            f'({len(windows)}, bands, {size[0]}, {size[1]})'
+        )
     if not is_finite(images):
         x, y = windows[0].x, windows[0].y
-        msg = 'the model makes values that are NaN or infinite, in '
-        msg += (
-            f'{windows[0].filepath} at or after x = {x.start:.0f}, y = {y.stop:.0f}: '
+        raise ValueError(
+            f'the model makes values that are NaN or infinite, in {windows[0].filepath} at '
+            f'or after x = {x.start:.0f}, y = {y.stop:.0f}: take another checkpoint'
         )
-        msg += 'take another checkpoint.'
-        raise ValueError(msg)

@@ -12,8 +12,9 @@ from typing import Any
 
 from torchgeo.datasets.utils import Path
 
-from ..datasets.archive import KINDS, SEASONS, find_list, patch_path
-from ..datasets.writing import write_text
+from ..datasets.archive import SEASONS, find_list, patch_path
+from ..datasets.modalities import MODALITIES
+from ..raster.write import exists_error, write_text
 
 #: Splits that have a folder.
 FOLDERS = ('train', 'test')
@@ -38,43 +39,44 @@ class Area:
         """Initialize a new Area instance.
 
         Args:
-            root: folder that holds ``train`` and ``test``.
-            split: folder of the patches, 'train' or 'test'.
-            name: name of the area, ``<season>_<number>``.
-            made_of: what its patches depend on, as JSON has it.
+            root: Folder that holds ``train`` and ``test``.
+            split: Folder of the patches, 'train' or 'test'.
+            name: Name of the area, ``<season>_<number>``.
+            made_of: What its patches depend on, as JSON has it.
 
         Raises:
             ValueError: If the split or the name is unknown, or if *root* has a list of the
                 patches of the split, in which new ones would be missing.
         """
         if split not in FOLDERS:
-            msg = f"split={split!r} is not one of 'train' and 'test'."
-            raise ValueError(msg)
+            raise ValueError(f"split={split!r} is not one of 'train' and 'test'")
         if not AREA.fullmatch(name):
-            msg = f'aoi={name!r} is not called like an area: take a season '
-            msg += f'({", ".join(SEASONS)}) and a number, such as summer_1.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'aoi={name!r} is not called like an area: take a season '
+                f'({", ".join(SEASONS)}) and a number, such as summer_1'
+            )
         listed = find_list(root, split)
         if listed is not None:
-            msg = f'{listed} names the patches of {split}, and new ones would not be used: '
-            msg += 'make them in another folder.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{listed} names the patches of {split}, and new ones would not be used: '
+                'make them in another folder'
+            )
         self.root, self.split, self.name = root, split, name
         self.made_of = json.loads(json.dumps(made_of))
         self.record = os.path.join(root, RECORDS, f'{name}.json')
         # Cloudy images first: without one, the others are no patch
         self._folders = [
             os.path.dirname(patch_path(root, folder, name, 1, modality))
-            for modality in KINDS
+            for modality in MODALITIES
             for folder in FOLDERS
         ]
 
     def check(self, sources: Iterable[Path], overwrite: bool) -> None:
-        """See that the patches that are there may stay, or be replaced.
+        """Check that the patches that are there may stay, or be replaced.
 
         Args:
-            sources: files that are read.
-            overwrite: whether to replace them.
+            sources: Files that are read.
+            overwrite: Whether to replace them.
 
         Raises:
             FileExistsError: If they were made of other scenes, in another way or by others,
@@ -86,38 +88,41 @@ class Area:
             folders = [os.path.join(os.path.realpath(f), '') for f in self._folders]
             for source in sources:
                 if os.path.realpath(source).startswith(tuple(folders)):
-                    msg = f'{source} is among the patches of {self.name} that would be '
-                    msg += 'replaced: take another number for the area.'
-                    raise ValueError(msg)
+                    raise ValueError(
+                        f'{source} is among the patches of {self.name} that would be '
+                        'replaced: take another number for the area'
+                    )
             return
-        advice = 'Take another number for the area, or replace all of its patches with '
-        advice += '--overwrite (overwrite=True).'
         try:
             with open(self.record, encoding='utf-8') as file:
                 before = json.load(file)
         except FileNotFoundError:
             if there := [folder for folder in self._folders if os.path.exists(folder)]:
-                msg = f'{there[0]} holds patches that were not made by this command. '
-                raise FileExistsError(msg + advice) from None
+                raise exists_error(
+                    f'{there[0]} holds patches that were not made by this command'
+                ) from None
             return
         except ValueError as error:
-            msg = f'{self.record} is damaged, and does not say what the patches of '
-            msg += f'{self.name} were made of ({error}). '
-            raise OSError(msg + advice) from error
+            raise OSError(
+                f'{self.record} is damaged, and does not say what the patches of '
+                f'{self.name} were made of ({error}): take another number for the area, or '
+                'replace all of its patches with --overwrite (overwrite=True)'
+            ) from error
         if before != self.made_of:
             changed = [
                 f'{key} {_of(before, key)} instead of {value!r}'
                 for key, value in self.made_of.items()
                 if _of(before, key) != repr(value)
             ]
-            msg = f'{self.name} in {self.root} was made with {", ".join(changed)}. '
-            raise FileExistsError(msg + advice)
+            raise exists_error(
+                f'{self.name} in {self.root} was made with {", ".join(changed)}'
+            )
 
     def begin(self, overwrite: bool) -> None:
         """Write the record, before the first patch.
 
         Args:
-            overwrite: whether to remove the patches that are there.
+            overwrite: Whether to remove the patches that are there.
 
         Raises:
             OSError: If files cannot be removed or written.
@@ -132,7 +137,7 @@ class Area:
         """Whether a patch is there.
 
         Args:
-            number: number of the patch.
+            number: Number of the patch.
 
         Returns:
             True if it is, with all of its files.

@@ -6,20 +6,18 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import rasterio
-from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 from tqdm import tqdm
 
-from ..datasets.components import Modality
-from ..datasets.grid import Grid
-from ..datasets.writing import write_patch
-from ..inference.raster import find_data
-from ..inference.remove_clouds import CACHE_SIZE
+from ..datasets.modalities import MODALITIES, ModalityName
+from ..datasets.patch_files import write_patch
+from ..raster.read import CACHE_SIZE
+from ..scenes.layer import find_data
 from .area import Area
-from .sources import NODATA, SIZE, PatchSources
+from .sources import SIZE, Images, PatchSources
 
 
 class Limits(NamedTuple):
@@ -35,41 +33,41 @@ class Limits(NamedTuple):
         """Refuse limits that are out of range, or cannot be kept.
 
         Args:
-            cloud_mask: the cloud mask, if there is one.
+            cloud_mask: The cloud mask, if there is one.
 
         Raises:
             ValueError: If a limit is no share, or there is no mask to find the cover in.
         """
         nodata, *cover = self
         if not 0 <= nodata <= 1:
-            msg = f'max_nodata={nodata} is not a share in [0, 1].'
-            raise ValueError(msg)
+            raise ValueError(f'max_nodata={nodata} is not a share in [0, 1]')
         least, largest = cover
         if not 0 <= least <= largest <= 1:
-            msg = f'cloud_cover={cover} is not a range (least, largest) in [0, 1].'
-            raise ValueError(msg)
+            raise ValueError(
+                f'cloud_cover={cover} is not a range (least, largest) in [0, 1]'
+            )
         if cloud_mask is None and cover != [0, 1]:
-            msg = f'cloud_cover={cover} needs a mask: name it with cloud_mask '
-            msg += '(--cloud-mask).'
-            raise ValueError(msg)
+            raise ValueError(
+                f'cloud_cover={cover} needs a mask: name it with cloud_mask (--cloud-mask)'
+            )
 
     def find_fault(
         self,
-        images: Mapping[Modality, tuple[NDArray[Any], Grid]],
-        paths: Mapping[Modality, Path],
+        images: Images,
+        paths: Mapping[ModalityName, Path],
     ) -> str | None:
         """Find out what is wrong with a patch.
 
         Args:
-            images: its images, see :meth:`PatchSources.read`.
-            paths: the files that they are from.
+            images: Its images, see :meth:`PatchSources.read`.
+            paths: The files that they are from.
 
         Returns:
             The first fault, None if there is none.
         """
         for modality, (array, _) in images.items():
             largest = self.max_nodata if modality in ('cloudy', 'clear') else 0
-            if (~find_data(array, NODATA[modality])).mean() > largest:
+            if (~find_data(array, MODALITIES[modality].nodata)).mean() > largest:
                 share = f'more than {100 * largest:g} % of ' if largest else ''
                 return f'{share}pixels without data in {paths[modality]}'
         if 'cloud_mask' in images:
@@ -106,26 +104,26 @@ def make_patches(
     they were made of is recorded in ``areas`` in *root*.
 
     Args:
-        root: folder that holds ``train`` and ``test``, or is to hold them
-        aoi: name of the area, a season and a number, such as 'summer_1'
+        root: Folder that holds ``train`` and ``test``, or is to hold them
+        aoi: Name of the area, a season and a number, such as 'summer_1'
         cloudy: PlanetScope scene at 3 m, surface reflectance x 10000
         clear: PlanetScope scene of another day; bilinear where it has to be warped
         s1: Sentinel-1 backscatter in dB, VV and VH in this order unless the bands are
             named; if it is not at 10 m in the CRS of the scene, it is warped (bilinear) to
             multiples of 10 m
         landcover: ESA WorldCover, in any CRS, to the nearest pixel at 10 m
-        cloud_mask: mask of the cloudy scene, Planet's usable data mask (UDM2), in which
+        cloud_mask: Mask of the cloudy scene, Planet's usable data mask (UDM2), in which
             all that is not clear is cloud, or any raster of 1 (cloud) and 0 (clear);
             without one, patches have no cloud mask
-        split: folder to write to, 'train' or 'test'
-        overlap: pixels that neighbouring patches share
-        max_nodata: largest share of pixels without data in the cloudy and in the clear
+        split: Folder to write to, 'train' or 'test'
+        overlap: Pixels that neighboring patches share
+        max_nodata: Largest share of pixels without data in the cloudy and in the clear
             image of a patch, in [0, 1]
-        cloud_cover: least and largest share of cloud in the cloud mask of a patch, in
+        cloud_cover: Least and largest share of cloud in the cloud mask of a patch, in
             [0, 1]
-        bands: positions of B, G, R and NIR in both scenes, from 1 (defaults to those of
+        bands: Positions of B, G, R and NIR in both scenes, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
-        overwrite: replace all patches that the area has
+        overwrite: Replace all patches that the area has
 
     Returns:
         How many patches were made, and why others were left out.
@@ -140,9 +138,8 @@ def make_patches(
     limits = Limits(max_nodata, *cloud_cover)
     limits.check(cloud_mask)
     if not 0 <= overlap < SIZE:
-        msg = f'overlap={overlap} is not between 0 and {SIZE - 1} pixels.'
-        raise ValueError(msg)
-    paths: dict[Modality, Path] = {
+        raise ValueError(f'overlap={overlap} is not between 0 and {SIZE - 1} pixels')
+    paths: dict[ModalityName, Path] = {
         'cloudy': cloudy,
         'clear': clear,
         'sentinel1': s1,
@@ -166,7 +163,7 @@ def make_patches(
     with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), PatchSources(paths, bands) as sources:
         step = SIZE - overlap
         rows, columns = ((n - SIZE) // step + 1 for n in sources.grid[-2:])
-        # A file that keeps what is printed has no use for the bar
+        # A file that keeps what is printed does not need the bar
         for place in tqdm(range(rows * columns), unit='patch', disable=None):
             if not overwrite and area.has_patch(place + 1):
                 kept += 1
@@ -183,8 +180,7 @@ def make_patches(
             made += 1
     reasons = [f'{count} for {reason}' for reason, count in left_out.items()]
     if not made and not kept:
-        msg = f'{cloudy} gives no patch. Left out: {"; ".join(reasons)}.'
-        raise ValueError(msg)
+        raise ValueError(f'{cloudy} gives no patch. Left out: {"; ".join(reasons)}')
     lines = [f'{root}: {made} of {rows * columns} patches of {aoi} made in {split}']
     lines += [f'{kept} more were there already'] if kept else []
     lines += [f'left out: {reason}' for reason in reasons]

@@ -9,10 +9,13 @@ from .native import (
     NativePatchSampler,
     RandomNativePatchSampler,
 )
+from .tiles import TileBatchSampler, TileSampler
 
 __all__ = (
     'CenterNativePatchSampler',
     'GriddedNativePatchSampler',
     'NativePatchSampler',
     'RandomNativePatchSampler',
+    'TileBatchSampler',
+    'TileSampler',
 )

@@ -28,9 +28,9 @@ from torchgeo_planetcr.datasets import (
     PlanetCRCloudMask,
 )
 from torchgeo_planetcr.datasets.archive import KINDS
-from torchgeo_planetcr.datasets.grid import Grid
-from torchgeo_planetcr.datasets.header import RasterHeader, Stamp
-from torchgeo_planetcr.datasets.raster import (
+from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.raster.header import RasterHeader, Stamp
+from torchgeo_planetcr.raster.read import (
     PAGE_SIZE,
     FileChangedError,
     read_array_header,

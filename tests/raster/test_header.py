@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from torchgeo_planetcr.datasets.grid import Grid
-from torchgeo_planetcr.datasets.header import (
+from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.raster.header import (
     HEADER_SCHEMA,
     HeaderTable,
     Layout,

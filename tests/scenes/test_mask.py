@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.warp import transform
-from rasterio.windows import Window
 from rasters import write
 from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, make_mask, write_scene
 
-from torchgeo_planetcr.inference import CloudMask
-from torchgeo_planetcr.inference.mask import RADIUS
+from torchgeo_planetcr.scenes import CloudMask, Layer
+from torchgeo_planetcr.scenes.mask import RADIUS
 
 
 def make_clouds(height: int = 210, width: int = 260) -> NDArray[np.bool_]:
@@ -72,7 +70,7 @@ def expected_weight(clouds: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def edges(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and last pixel, exclusive, of a neighbourhood."""
+    """First and last pixel, exclusive, of a neighborhood."""
     pixels = np.arange(size)
     return (pixels - RADIUS).clip(0), (pixels + RADIUS + 1).clip(max=size)
 
@@ -98,11 +96,12 @@ def read_weight(
     mask: Path, scene: Path, rows: tuple[int, ...] = (), columns: tuple[int, ...] = ()
 ) -> NDArray[np.float32]:
     """The weight of the whole scene, read in parts that start at some of its pixels."""
-    with rasterio.open(scene) as dataset, CloudMask(mask, dataset) as opened:
-        height, width = dataset.shape
+    with Layer(scene) as layer, CloudMask(mask, layer) as opened:
+        grid = layer.grid
+        height, width = grid.height, grid.width
         lines = [
             [
-                opened.weight(Window(left, top, right - left, bottom - top))
+                opened.weight(grid.window(top, left, bottom - top, right - left))
                 for left, right in pairwise([0, *columns, width])
             ]
             for top, bottom in pairwise([0, *rows, height])
@@ -230,34 +229,34 @@ class TestErrors:
         grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
         mask = write(tmp_path / 'mask.tif', values, **grid)
         message = r'mask\.tif has values other than 0 and 1: take a UDM2 file'
-        with rasterio.open(cloudy) as scene, CloudMask(mask, scene) as opened:
-            assert (opened.weight(Window(0, 0, 260, 100)) == 0).all()
+        with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
+            assert (opened.weight(scene.grid.window(0, 0, 100, 260)) == 0).all()
             with pytest.raises(ValueError, match=message):
-                opened.weight(Window(0, 100, 260, 100))
+                opened.weight(scene.grid.window(100, 0, 100, 260))
 
     def test_scene_for_a_mask(self, cloudy: Path, tmp_path: Path) -> None:
         """A scene of eight bands is no UDM2."""
         mask = write_scene(tmp_path / 'eight.tif', make_image(count=8))
         message = r'eight\.tif has values other than 0 and 1'
         with (
-            rasterio.open(cloudy) as scene,
+            Layer(cloudy) as scene,
             CloudMask(mask, scene) as opened,
             pytest.raises(ValueError, match=message),
         ):
-            opened.weight(Window(0, 0, 260, 100))
+            opened.weight(scene.grid.window(0, 0, 100, 260))
 
     @pytest.mark.parametrize('count', [2, 4, 9])
     def test_bands(self, cloudy: Path, tmp_path: Path, count: int) -> None:
         grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
         mask = write(tmp_path / 'mask.tif', np.zeros((count, 9, 9), np.uint8), **grid)
         message = rf'mask\.tif has {count} bands: take a UDM2 file of 8 bands, or'
-        with rasterio.open(cloudy) as scene, pytest.raises(ValueError, match=message):
+        with Layer(cloudy) as scene, pytest.raises(ValueError, match=message):
             CloudMask(mask, scene)
 
     def test_no_raster(self, cloudy: Path, tmp_path: Path) -> None:
         plain = write_mask(tmp_path / 'mask.tif', make_clouds(), crs=None)
-        with rasterio.open(cloudy) as scene:
-            with pytest.raises(ValueError, match=r'mask\.tif has no CRS'):
+        with Layer(cloudy) as scene:
+            with pytest.raises(ValueError, match=r'mask\.tif has no georeference'):
                 CloudMask(plain, scene)
             with pytest.raises(OSError, match=r'none\.tif is not a readable raster'):
                 CloudMask(tmp_path / 'none.tif', scene)

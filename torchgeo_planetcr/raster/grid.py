@@ -1,15 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Pixel grids, and rasters put together on them."""
+"""Pixel grids."""
 
 import functools
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
@@ -120,7 +117,7 @@ class Grid(NamedTuple):
         return self.window(*self.offset(other), other.height, other.width)
 
     def inside(self, bounds: Bounds) -> tuple[slice, slice]:
-        """Rows and columns whose pixel centres lie inside *bounds*."""
+        """Rows and columns whose pixel centers lie inside *bounds*."""
         xmin, ymin, xmax, ymax = bounds
         return (
             _between(self.ymax - ymax, self.ymax - ymin, self.yres, self.height),
@@ -129,53 +126,6 @@ class Grid(NamedTuple):
 
 
 def _between(start: float, stop: float, res: float, size: int) -> slice:
-    """Pixels of *size* whose centres lie between two distances from the first edge."""
+    """Pixels of *size* whose centers lie between two distances from the first edge."""
     first = max(math.ceil(start / res - 0.5), 0)
     return slice(first, max(min(math.ceil(stop / res - 0.5), size), first))
-
-
-def mosaic(
-    grid: Grid,
-    parts: Iterable[tuple[Bounds, Callable[[Grid], NDArray[Any]]]],
-    fill: float,
-    nodata: float | None = None,
-) -> NDArray[Any]:
-    """Put rasters together on one grid, the first on top.
-
-    Args:
-        grid: grid of the result.
-        parts: bounds of each raster, and a function that reads it, as (C, H, W), on a
-            window of *grid* inside these bounds; masked where the raster has no pixel.
-        fill: value of pixels that no raster covers.
-        nodata: value of pixels through which the rasters below show, if any.
-
-    Returns:
-        Array of shape (C, H, W).
-    """
-    parts = list(parts)
-    result: NDArray[Any] | None = None
-    covered = np.zeros((grid.height, grid.width), dtype=bool)
-    for bounds, read in parts:
-        rows, cols = grid.inside(bounds)
-        height, width = rows.stop - rows.start, cols.stop - cols.start
-        if height <= 0 or width <= 0:
-            continue
-        part = read(grid.window(rows.start, cols.start, height, width))
-        masked = np.ma.isMaskedArray(part)
-        if len(parts) == 1 and part.shape[1:] == covered.shape and not masked:
-            return part
-        if result is None:
-            shape = (len(part), *covered.shape)
-            result = np.full(shape, fill, dtype=part.dtype)
-        result = result.astype(np.result_type(result, part), copy=False)
-        is_data = np.ones((height, width), dtype=bool)
-        if masked:
-            is_data &= ~np.ma.getmaskarray(part).any(axis=0)
-        if nodata is not None:
-            values = np.ma.getdata(part)
-            is_valid = ~np.isnan(values) if math.isnan(nodata) else values != nodata
-            is_data &= is_valid.any(axis=0)
-        np.copyto(result[:, rows, cols], part, where=is_data & ~covered[rows, cols])
-        covered[rows, cols] |= is_data
-    assert result is not None
-    return result

@@ -1,39 +1,15 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasters import write
-from small_scene import (
-    LEFT,
-    SHAPE,
-    TOP,
-    expected_radar,
-    make_image,
-    make_mask,
-    write_radar,
-    write_scene,
-)
-from torch.utils.data import DataLoader
-from torchgeo.datasets import stack_samples
 
-from torchgeo_planetcr.datasets import PlanetCRCloudy
-from torchgeo_planetcr.inference import (
-    CloudyScenes,
-    SceneFiles,
-    TileBatchSampler,
-    TileSampler,
-    find_scenes,
-)
-from torchgeo_planetcr.transforms import PlanetCRNormalize
+from torchgeo_planetcr.scenes import SceneFiles, find_scenes
 
 #: Names as Planet gives them to scenes and to their usable data masks.
 ITEM = '20240607_014015_72_24e1'
@@ -232,8 +208,7 @@ class TestFindScenes:
         for others in ((s1, None), (None, s1)):
             with pytest.raises(ValueError, match=f'{table} names the images'):
                 find_scenes(table, *others)
-        with pytest.raises(ValueError, match='s1 is missing: give .*--s1'):
-            find_scenes(scene)
+        assert find_scenes(scene) == [SceneFiles(str(scene))]
         empty = tmp_path / 'empty'
         touch(empty, UDM2, 'readme.txt')
         for nothing in (empty, str(empty / '*.vrt'), [empty], []):
@@ -246,155 +221,3 @@ class TestFindScenes:
         # Of several images the place is read
         with pytest.raises(OSError, match=f'{s1} is not a readable raster'):
             find_scenes(image, [s1, image])
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[SceneFiles]:
-    """Two scenes and Sentinel-1, to be read only, and between them one without radar."""
-    folder = tmp_path_factory.mktemp('scenes')
-    image = make_image(100, 300, count=8)
-    paths = [
-        write_scene(folder / 'a.tif'),
-        write_scene(folder / 'b.tif', transform=from_origin(LEFT + 30_000, TOP, 3, 3)),
-        write_scene(folder / 'c.tif', image),
-    ]
-    s1 = str(write_radar(folder / 's1.tif'))
-    return [SceneFiles(str(path), (s1,)) for path in paths]
-
-
-def radar_of(sample: Any) -> NDArray[np.float32]:
-    return sample['image_s1'].numpy()
-
-
-class TestCloudyScenes:
-    def test_no_radar(self, files: list[SceneFiles]) -> None:
-        dataset = CloudyScenes([files[0]._replace(s1=())])
-        tile = next(iter(TileSampler(dataset)))
-        assert not dataset.has_data(tile)
-        message = f'there is no image of Sentinel-1 of the place of {files[0].cloudy}'
-        assert message in str(dataset.problems[files[0].cloudy])
-
-    @pytest.mark.parametrize(
-        ('value', 'left', 'message'),
-        [(3, LEFT, 'has values other than'), (1, LEFT + 9000, 'does not cover')],
-    )
-    def test_wrong_mask(
-        self,
-        files: list[SceneFiles],
-        tmp_path: Path,
-        value: int,
-        left: int,
-        message: str,
-    ) -> None:
-        """It is found before anything of the scene is done."""
-        array = np.full((1, 210, 260), value, np.uint8)
-        mask = write(
-            tmp_path / 'mask.tif', array, transform=from_origin(left, TOP, 3, 3)
-        )
-        dataset = CloudyScenes([files[0]._replace(mask=str(mask))])
-        tile = next(iter(TileSampler(dataset)))
-        assert not dataset.has_data(tile)
-        assert f'{mask} {message}' in str(dataset.problems[files[0].cloudy])
-
-    def test_samples(self, files: list[SceneFiles]) -> None:
-        dataset = CloudyScenes([files[2], files[0]])
-        assert len(dataset) == 2
-        assert dataset.all_bands == PlanetCRCloudy.all_bands
-        tiles = list(TileSampler(dataset, size=400))
-        first, second = (dataset[tile] for tile in tiles)
-        keys = {'image', 'image_s1', 'has_data', 'crs', 'bounds', 'transform'}
-        assert set(first) == keys
-        assert (first['has_data'].numpy() == make_mask(*SHAPE)).all()
-        assert {first[key].dtype for key in ('image', 'image_s1')} == {torch.float32}
-        assert (first['image'].numpy() == make_image()).all()
-        expected = make_image(100, 300, count=8)[[1, 3, 5, 7]]
-        assert (second['image'].numpy() == expected).all()
-        for sample, shape in ((first, SHAPE), (second, (100, 300))):
-            assert np.abs(radar_of(sample) - expected_radar(*shape)).max() < 0.01
-            assert sample['crs'].item() == 32646
-            assert sample['transform'].tolist()[:6] == [3, 0, LEFT, 0, -3, TOP]
-
-    def test_transforms_and_bands(self, files: list[SceneFiles]) -> None:
-        dataset = CloudyScenes(
-            [files[2]], bands=[8, 1, 2, 3], transforms=PlanetCRNormalize()
-        )
-        (tile,) = TileSampler(dataset, size=400)
-        sample = dataset[tile]
-        expected = make_image(100, 300, count=8)[[7, 0, 1, 2]] / 10000
-        assert np.abs(sample['image'].numpy() - expected).max() < 1e-6
-        assert 0 < sample['image_s1'].min() < sample['image_s1'].max() < 1
-
-    @pytest.mark.parametrize('size', [64, 96])
-    def test_has_data(self, files: list[SceneFiles], size: int) -> None:
-        dataset, mask = CloudyScenes([files[0]]), make_mask(*SHAPE)
-        sampler = TileSampler(dataset, size=size // 4, overlap=0)
-        answers = []
-        for tile in sampler:
-            row, col = round((TOP - tile.y.stop) / 3), round((tile.x.start - LEFT) / 3)
-            expected = mask[row : row + size // 4, col : col + size // 4].any()
-            answers.append(dataset.has_data(tile))
-            assert answers[-1] == expected
-        assert set(answers) == {True, False}
-        assert dataset.coverage == {files[0].cloudy: 1}
-        assert dataset.problems == {}
-
-    def test_problems(self, files: list[SceneFiles], tmp_path: Path) -> None:
-        """A scene that cannot be used is left out, and why is kept."""
-        image = np.zeros((4, 50, 50), dtype=np.uint16)
-        empty = str(write_scene(tmp_path / 'empty.tif', image))
-        dataset = CloudyScenes([*files, SceneFiles(empty, files[0].s1)])
-        sampler = TileSampler(dataset, size=96, overlap=32, keep=dataset.has_data)
-        kept = {tile.filepath for tile in sampler}
-        assert kept == {files[0].cloudy, files[2].cloudy}
-        assert dataset.coverage == dict.fromkeys(kept, 1)
-        assert set(dataset.problems) == {files[1].cloudy, empty}
-        assert isinstance(dataset.problems[empty], ValueError)
-        assert 'has no pixel with data' in str(dataset.problems[empty])
-        message = f'{files[1].s1[0]} does not cover {files[1].cloudy} at all'
-        assert str(dataset.problems[files[1].cloudy]).startswith(message)
-
-    def test_pickle(self, files: list[SceneFiles]) -> None:
-        """No open file goes along, and what was found out does."""
-        dataset = CloudyScenes([files[0], files[2]])
-        tiles = list(TileSampler(dataset, size=96, overlap=32))
-        expected = [dataset[tile] for tile in tiles[:2]]
-        assert dataset.has_data(tiles[0])
-        other = pickle.loads(pickle.dumps(dataset))
-        assert other.coverage == dataset.coverage != {}
-        for tile, sample in zip(tiles[:2], expected, strict=True):
-            for key, value in other[tile].items():
-                assert torch.equal(value, sample[key]), key
-
-    @pytest.mark.parametrize('start', ['fork', 'spawn'])
-    def test_workers(self, files: list[SceneFiles], start: str) -> None:
-        """Processes that share nothing, and those that share what was open."""
-        dataset = CloudyScenes([files[0], files[2]])
-        sampler = TileSampler(dataset, size=96, overlap=32, keep=dataset.has_data)
-        expected = [dataset[tile] for tile in sampler]
-        loader = DataLoader(
-            dataset,
-            batch_sampler=TileBatchSampler(sampler, 4),
-            num_workers=1,
-            multiprocessing_context=start,
-            collate_fn=stack_samples,
-        )
-        batches = list(loader)
-        assert [len(batch['image']) for batch in batches] == [4, 4, 4, 4, 4, 2]
-        for key in ('image', 'image_s1', 'transform'):
-            images = [image for batch in batches for image in batch[key]]
-            assert len(images) == len(expected)
-            for image, sample in zip(images, expected, strict=True):
-                assert torch.equal(image, sample[key]), key
-
-    def test_errors_at_once(self, files: list[SceneFiles], tmp_path: Path) -> None:
-        scene, *_ = files
-        with pytest.raises(ValueError, match='a scene is named more than once'):
-            CloudyScenes([scene, files[2], scene._replace(mask='m.tif')])
-        missing = str(tmp_path / 'missing.tif')
-        for wrong in (scene._replace(cloudy=missing), scene._replace(s1=(missing,))):
-            with pytest.raises(OSError, match=f'{missing} is not a readable raster'):
-                CloudyScenes([files[2], wrong])
-        with pytest.raises(ValueError, match=r'bands=\[1, 2\] must be the positions'):
-            CloudyScenes([scene], bands=[1, 2])
-        with pytest.raises(ValueError, match='min_coverage=2 is not a share'):
-            CloudyScenes([scene], min_coverage=2)

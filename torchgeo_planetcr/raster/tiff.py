@@ -4,9 +4,8 @@
 """Headers of plain GeoTIFFs, without GDAL.
 
 GDAL takes most of a millisecond to open a file, and an archive has hundreds of thousands.
-The header of an uncompressed GeoTIFF in a UTM zone is a few
-numbers, which are read here in a fraction of the time. Whatever else a file holds, it is
-left to GDAL.
+The header of an uncompressed GeoTIFF in a UTM zone is a few numbers, which are read here in
+a fraction of the time. GDAL reads whatever is anything else.
 
 See the `TIFF 6.0 specification
 <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf>`__ and the `OGC GeoTIFF
@@ -63,8 +62,8 @@ MODEL_TYPE, RASTER_TYPE, PROJECTED_CRS, LINEAR_UNITS = 1024, 1025, 3072, 3076
 #: Codes of EPSG for the UTM zones of WGS 84. Of other codes, GDAL replaces some.
 UTM_ZONES = frozenset((*range(32601, 32661), *range(32701, 32761)))
 
-#: Code of EPSG for the metre.
-METRE = 9001
+#: Code of EPSG for the meter.
+METER = 9001
 
 #: Keys of a CRS that is no more than a code of EPSG, and those that only describe it.
 REQUIRED_KEYS = {MODEL_TYPE: 1, RASTER_TYPE: 1}
@@ -75,7 +74,7 @@ def read_plain_header(filepath: str) -> RasterHeader | None:
     """Read the header of an uncompressed, north-up GeoTIFF in a UTM zone of WGS 84.
 
     Args:
-        filepath: a local file.
+        filepath: A local file.
 
     Returns:
         The header, or None if GDAL must read the file: if it is anything else, damaged,
@@ -212,7 +211,7 @@ def _interpret_crs(directory: tuple[int, ...]) -> str | None:
     code = keys.pop(PROJECTED_CRS)
     if code not in UTM_ZONES or directory[0] != 1:
         return None
-    if keys.pop(LINEAR_UNITS, METRE) != METRE:
+    if keys.pop(LINEAR_UNITS, METER) != METER:
         return None
     given = {key: keys.pop(key) for key in REQUIRED_KEYS}
     if given != REQUIRED_KEYS or not keys.keys() <= DESCRIPTIVE_KEYS:

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasterio.windows import Window
 from rasters import write
 
-from torchgeo_planetcr.inference.radar import WarpedRadar
-from torchgeo_planetcr.inference.raster import warp
+from torchgeo_planetcr.raster.read import open_raster
+from torchgeo_planetcr.raster.warp import warp
+from torchgeo_planetcr.scenes import Layer
+from torchgeo_planetcr.scenes.radar import Sentinel1Layer
 
 #: Rows and columns of the scene, of the radar, and of a hole in it.
 SIZE, RADAR_SIZE, HOLE = 300, 120, slice(40, 46)
@@ -35,36 +36,37 @@ def test_gaps(tmp_path: Path, crs: str, nodata: float | None, missing: float) ->
     options: dict[str, Any] = {'crs': crs, 'nodata': nodata}
     options['transform'] = from_origin(*xs, *ys, 10, 10)
     path = write(tmp_path / 's1.tif', values.astype(np.float32), **options)
-    with rasterio.open(scene) as image, rasterio.open(path) as s1:
-        radar = WarpedRadar(path, image)
-        grid = {'transform': image.transform, 'height': SIZE, 'width': SIZE}
-        with warp(
-            s1, Resampling.bilinear, np.nan, 'float32', crs=image.crs, **grid
-        ) as known:
-            whole = []
-            for row in range(0, SIZE, 20):
-                for col in range(0, SIZE, 20):
-                    window = Window(col, row, 20, 20)
-                    expected = known.read(window=window)
-                    assert np.array_equal(radar.read(window), expected, equal_nan=True)
-                    if radar._is_whole(window):
-                        assert np.isfinite(expected).all()
-                    whole.append(radar._is_whole(window))
-        assert np.array_equal(
-            radar.read(out_shape=(2, 30, 30)),
-            radar.read(Window(0, 0, SIZE, SIZE), (2, 30, 30)),
-            equal_nan=True,
-        )
-        radar.close()
+    with (
+        Layer(scene) as image,
+        Sentinel1Layer(path, image.grid) as radar,
+        open_raster(str(path)) as s1,
+        warp(
+            s1,
+            image.grid,
+            Resampling.bilinear,
+            source_nodata=0 if nodata is None else nodata,
+            nodata=np.nan,
+            dtype='float32',
+        ) as known,
+    ):
+        gapless = []
+        for row in range(0, SIZE, 20):
+            for col in range(0, SIZE, 20):
+                window = image.grid.window(row, col, 20, 20)
+                expected = known.read(window=Window(col, row, 20, 20))
+                assert np.array_equal(radar.read(window), expected, equal_nan=True)
+                if radar._is_gapless(window):
+                    assert np.isfinite(expected).all()
+                gapless.append(radar._is_gapless(window))
     # Both ways were taken, and gaps are looked for around the hole and the edges alone
-    assert 100 < sum(whole) < len(whole) - 20
+    assert 100 < sum(gapless) < len(gapless) - 20
 
 
 def test_band_missing(tmp_path: Path) -> None:
     scene = write(tmp_path / 'scene.tif', np.ones((4, 30, 30), np.uint16))
     path = write(tmp_path / 's1.tif', np.ones((1, 30, 30), np.float32))
     with (
-        rasterio.open(scene) as image,
+        Layer(scene) as image,
         pytest.raises(ValueError, match=f'{path} has 1 band instead of VV and VH'),
     ):
-        WarpedRadar(path, image)
+        Sentinel1Layer(path, image.grid)

@@ -17,9 +17,9 @@ from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine, from_origin
 from rasters import make_array, write
 
-from torchgeo_planetcr.datasets.geotiff import HEAD_SIZE, read_plain_header
-from torchgeo_planetcr.datasets.header import Layout, RasterHeader, Stamp
-from torchgeo_planetcr.datasets.raster import read_pixels, read_raster_header
+from torchgeo_planetcr.raster.header import Layout, RasterHeader, Stamp
+from torchgeo_planetcr.raster.read import read_pixels, read_raster_header
+from torchgeo_planetcr.raster.tiff import HEAD_SIZE, read_plain_header
 
 WIDTH, HEIGHT, BANDS, STRIP_HEIGHT, STRIP_SIZES, PLANAR = 256, 257, 277, 278, 279, 284
 PIXEL_SCALE, TIE_POINT, GEO_KEYS, GDAL_NODATA = 33550, 33922, 34735, 42113

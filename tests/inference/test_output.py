@@ -18,7 +18,7 @@ from rasters import write
 from rio_cogeo.cogeo import cog_validate
 from small_scene import LEFT, TOP, full_disk, make_image, make_mask, read, write_scene
 
-from torchgeo_planetcr.datasets.native import NativeSlice
+from torchgeo_planetcr.datasets import NativeSlice
 from torchgeo_planetcr.inference.output import OutputFile
 
 SHAPE = 700, 600

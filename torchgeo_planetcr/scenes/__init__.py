@@ -1,0 +1,22 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Scenes of one's own."""
+
+from .dataset import PlanetScopeScenes
+from .files import SceneFiles, find_scenes
+from .layer import Layer
+from .mask import CloudMask
+from .radar import Sentinel1
+from .scene import Scene, Survey
+
+__all__ = (
+    'CloudMask',
+    'Layer',
+    'PlanetScopeScenes',
+    'Scene',
+    'SceneFiles',
+    'Sentinel1',
+    'Survey',
+    'find_scenes',
+)

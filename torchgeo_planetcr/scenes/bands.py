@@ -1,0 +1,93 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Which band of a file is which."""
+
+from collections.abc import Sequence
+
+from rasterio.enums import ColorInterp
+from rasterio.io import DatasetReader
+
+from ..datasets.modalities import MODALITIES
+
+#: Positions of B, G, R and NIR, from 1, in PlanetScope's products by number of bands.
+PRODUCTS = {4: (1, 2, 3, 4), 8: (2, 4, 6, 8)}
+
+#: Type of the values of PlanetScope's products of surface reflectance.
+DTYPE = MODALITIES['cloudy'].dtype.__name__
+
+
+def find_planetscope_bands(
+    dataset: DatasetReader, bands: Sequence[int] | None = None
+) -> list[int]:
+    """Find B, G, R and NIR in an image of PlanetScope.
+
+    Args:
+        dataset: The image.
+        bands: Their positions from 1, if they are known.
+
+    Returns:
+        Their positions, from 1.
+
+    Raises:
+        ValueError: If the image is not of type uint16, or the bands are not known.
+    """
+    path, count = dataset.name, dataset.count
+    if dataset.dtypes[0] != DTYPE:
+        raise ValueError(
+            f'{path} is {dataset.dtypes[0]} instead of {DTYPE}: take the product with '
+            'surface reflectance x 10000, not a visual one'
+        )
+    wanted = MODALITIES['cloudy'].descriptions
+    if bands is not None:
+        if len(bands) != len(wanted) or not all(1 <= band <= count for band in bands):
+            raise ValueError(
+                f'bands={list(bands)} must be the positions of B, G, R and NIR among the '
+                f'{count} bands of {path}, from 1'
+            )
+        return list(bands)
+    names = [(name or '').strip().lower() for name in dataset.descriptions]
+    if all(name in names for name in wanted):
+        return [names.index(name) + 1 for name in wanted]
+    colors = dataset.colorinterp[:3]
+    if colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue):
+        raise ValueError(
+            f'{path} says that its first bands are red, green and blue, and PlanetScope '
+            'begins with blue: give the positions of B, G, R and NIR with bands'
+        )
+    if count not in PRODUCTS:
+        raise ValueError(
+            f'{path} has {count} bands: give the positions of B, G, R and NIR with bands'
+        )
+    return list(PRODUCTS[count])
+
+
+def find_polarizations(dataset: DatasetReader) -> list[int]:
+    """Find VV and VH in an image of Sentinel-1.
+
+    Args:
+        dataset: The image.
+
+    Returns:
+        Their positions, from 1: by the names of the bands, or else the first two.
+
+    Raises:
+        ValueError: If there is a single band, or the names of the bands are unclear.
+    """
+    if dataset.count < 2:
+        raise ValueError(
+            f'{dataset.name} has {dataset.count} band instead of VV and VH'
+        )
+    names = [(name or '').lower() for name in dataset.descriptions]
+    found = {
+        polarization: [n for n, name in enumerate(names, 1) if polarization in name]
+        for polarization in ('vv', 'vh', 'hh', 'hv')
+    }
+    if not any(found.values()):
+        return [1, 2]
+    if not len(found['vv']) == len(found['vh']) == 1:
+        raise ValueError(
+            f'{dataset.name} has bands called {", ".join(names)}: name exactly one VV and '
+            'one VH'
+        )
+    return [*found['vv'], *found['vh']]

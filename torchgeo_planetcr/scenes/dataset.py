@@ -1,0 +1,190 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Scenes of one's own as a data set."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torchgeo.datasets.utils import Path, Sample
+
+from ..datasets.modalities import MODALITIES, RGB_BANDS
+from ..datasets.native_raster import NativeRasterDataset
+from ..datasets.slices import NativeSlice
+from ..raster.grid import Grid
+from ..raster.header import HeaderTable
+from .files import SceneFiles, find_scenes
+from .scene import Scene, Survey
+
+
+class PlanetScopeScenes(NativeRasterDataset):
+    """Cloudy scenes of PlanetScope with all that belongs to them on their grids.
+
+    Each scene keeps its own CRS and pixel grid. What lies in another CRS or resolution is
+    warped onto it. A sample has the keys of :class:`~torchgeo_planetcr.datasets.PlanetCR`:
+
+    * ``image``: cloudy PlanetScope, surface reflectance x 10000, (4, H, W) float32
+    * ``image_s1``: Sentinel-1, VV and VH in dB, (2, H, W) float32
+    * ``image_clear``: clear PlanetScope, (4, H, W) float32, where one is given
+    * ``mask``: land cover of WorldCover, (H, W) int64, where one is given
+    * ``mask_cloud``: 1 where there is cloud or no mask, (H, W) int64, where one is given
+    * ``crs``, ``bounds``, ``transform``: as TorchGeo's, in this CRS
+
+    and ``has_data``, (H, W) bool: where the scene has data. Missing Sentinel-1 is replaced
+    by its mean over the scene, and by
+    :data:`~torchgeo_planetcr.datasets.modalities.MISSING_DECIBELS` if there is none at all.
+    """
+
+    all_bands = MODALITIES['cloudy'].bands
+    rgb_bands = RGB_BANDS
+
+    #: The scene that is open, and the process that has opened it.
+    _opened: tuple[tuple[str, int], Scene] | None = None
+
+    def __init__(
+        self,
+        cloudy: Path | Sequence[Path] | Sequence[SceneFiles],
+        s1: Path | Sequence[Path] | None = None,
+        masks: Path | Sequence[Path] | None = None,
+        clear: Path | Sequence[Path] | None = None,
+        landcover: Path | Sequence[Path] | None = None,
+        *,
+        bands: Sequence[int] | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        strict: bool = True,
+    ) -> None:
+        """Initialize a new PlanetScopeScenes instance.
+
+        Args:
+            cloudy: Scenes, named as for :func:`~torchgeo_planetcr.scenes.find_scenes`, or
+                what that has found.
+            s1: Images of Sentinel-1, see :func:`~torchgeo_planetcr.scenes.find_scenes`.
+            masks: Cloud masks, see there.
+            clear: Clear images, see there.
+            landcover: Maps of WorldCover, see there.
+            bands: Positions of B, G, R and NIR in the cloudy and clear images, from 1
+                (defaults to those of PlanetScope's products of four and eight bands).
+            transforms: A function/transform that takes an input sample and returns a
+                transformed version.
+            strict: Raise an error for a scene that cannot be used. Otherwise it is left
+                out, see :attr:`problems`.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If a scene is named twice, or if a file has no place on Earth, or
+                not the bands or the type that are expected.
+        """
+        scenes = _to_files(cloudy, s1, masks, clear, landcover)
+        self.scenes = {files.cloudy: files for files in scenes}
+        if len(self.scenes) < len(scenes):
+            raise ValueError('a scene is named more than once: name each once')
+        self.positions = bands
+        #: Positions of B, G, R and NIR in each scene, from 1.
+        self.bands_of: dict[str, list[int]] = {}
+        #: What is wrong with each scene that is left out.
+        self.problems: dict[str, OSError | ValueError] = {}
+        headers = []
+        for path, files in self.scenes.items():
+            try:
+                with Scene(files, bands) as scene:
+                    headers.append(scene.image.header)
+                    self.bands_of[path] = scene.image.bands
+            except (OSError, ValueError) as error:
+                if strict:
+                    raise
+                self.problems[path] = error
+        if not headers:
+            raise OSError('\n'.join(map(str, self.problems.values())))
+        super().__init__(
+            list(self.scenes),
+            transforms=transforms,
+            headers=HeaderTable.from_headers(headers),
+        )
+
+    def survey(self, path: str, min_coverage: float = 0.9) -> Survey:
+        """Look at a whole scene in small, and check that what belongs to it fits.
+
+        Args:
+            path: The cloudy image.
+            min_coverage: Least share of the scene that Sentinel-1 must cover.
+
+        Returns:
+            What was found.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If something does not fit, see
+                :meth:`Scene.survey <torchgeo_planetcr.scenes.Scene.survey>`.
+        """
+        return self._open(path).survey(min_coverage)
+
+    def has_data(self, tile: NativeSlice) -> bool:
+        """Whether any pixel of a tile has data.
+
+        Args:
+            tile: Window of a scene.
+
+        Returns:
+            True if there is one.
+
+        Raises:
+            OSError: If the scene cannot be read.
+        """
+        scene = self._open(tile.filepath or '')
+        return scene.has_data(self.window(tile))
+
+    def window(self, tile: NativeSlice) -> Grid:
+        """Pixel grid of a tile.
+
+        Args:
+            tile: Window of a scene.
+
+        Returns:
+            The window of the grid of the scene that is nearest to it.
+        """
+        header = self.headers[self.headers.find(tile.filepath or '')]
+        x, y = tile.x, tile.y
+        return header.grid.snap((x.start, y.start, x.stop, y.stop))
+
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
+        """Read pixels, those of the first scene that has any."""
+        paths = [self.index['filepath'].iloc[row] for row in rows]
+        arrays = self._open(paths[0]).read(grid)
+        for path in paths[1:]:
+            if arrays['has_data'].all():
+                break
+            below, has_data = self._open(path).read(grid), arrays['has_data']
+            arrays = {
+                key: np.where(has_data, array, below[key])
+                for key, array in arrays.items()
+                if key in below
+            }
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+    def _open(self, path: str) -> Scene:
+        """Open a scene, which stays open until another one is asked for."""
+        # GDAL's files must not be shared with another process
+        key = path, os.getpid()
+        if self._opened is None or self._opened[0] != key:
+            self._opened = key, Scene(self.scenes[path], self.positions)
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the scene that is open."""
+        state = super().__getstate__()
+        state.pop('_opened', None)
+        return state
+
+
+def _to_files(
+    cloudy: Path | Sequence[Path] | Sequence[SceneFiles], *others: Any
+) -> Sequence[SceneFiles]:
+    """Find the files of scenes, if that was not done before."""
+    if not isinstance(cloudy, str | os.PathLike):
+        cloudy = list(cloudy)
+        if cloudy and all(isinstance(files, SceneFiles) for files in cloudy):
+            return cast(Sequence[SceneFiles], cloudy)
+    return find_scenes(cast(Path | Sequence[Path], cloudy), *others)

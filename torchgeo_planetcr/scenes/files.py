@@ -1,0 +1,255 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Files that belong to scenes, and how they are found."""
+
+import glob
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import shapely
+from rasterio.warp import transform_bounds
+from torchgeo.datasets.utils import Path
+
+from ..datasets.native_raster import find_in_folder
+from ..raster.read import check_place, open_raster
+
+#: Names of rasters in a folder.
+SUFFIXES = ('.tif', '.tiff', '.vrt')
+
+#: Part of the name of Planet's usable data masks, which lie beside the scenes.
+UDM = 'udm'
+
+#: What follows in the names of Planet's files on what the files of an item share.
+PLANET_SUFFIX = '_3B'
+
+#: Columns of a list of scenes, without and with masks.
+COLUMNS = (['cloudy', 's1'], ['cloudy', 's1', 'mask'])
+
+
+class SceneFiles(NamedTuple):
+    """Files of one scene."""
+
+    cloudy: str
+    #: Images of Sentinel-1; where several have data, the first is taken.
+    s1: tuple[str, ...] = ()
+    mask: str | None = None
+    clear: str | None = None
+    landcover: str | None = None
+
+
+def find_scenes(
+    cloudy: Path | Sequence[Path],
+    s1: Path | Sequence[Path] | None = None,
+    masks: Path | Sequence[Path] | None = None,
+    clear: Path | Sequence[Path] | None = None,
+    landcover: Path | Sequence[Path] | None = None,
+) -> list[SceneFiles]:
+    """Find scenes and what belongs to each.
+
+    Args:
+        cloudy: A scene, a folder, a glob expression, or a sequence of these; or a CSV
+            file with the columns ``cloudy``, ``s1`` and, if there are masks, ``mask``,
+            whose paths start at its own folder. Planet's masks (UDM) are not taken from
+            folders and glob expressions.
+        s1: Images of Sentinel-1, named in the same way. Each scene gets all that meet
+            it. If there is a file for each file of *cloudy*, they are paired in order.
+        masks: Cloud masks, named in the same way. Each scene gets the one with its name,
+            or with that of the same item of Planet. If there is a file for each file of
+            *cloudy*, they are paired in order.
+        clear: Clear images of the same places, found as masks are.
+        landcover: Maps of WorldCover. Each scene gets the first that meets it. If there
+            is a file for each file of *cloudy*, they are paired in order.
+
+    Returns:
+        Files of each scene.
+
+    Raises:
+        OSError: If a file cannot be read.
+        ValueError: If there is no scene, or something is missing for one.
+    """
+    if isinstance(cloudy, str | os.PathLike) and str(cloudy).lower().endswith('.csv'):
+        if any(other is not None for other in (s1, masks, clear, landcover)):
+            raise ValueError(
+                f'{cloudy} names the images of Sentinel-1 and the masks: give no others'
+            )
+        return _read_table(cloudy)
+
+    images = _find_rasters(() if s1 is None else s1)
+    named = [cloudy] if isinstance(cloudy, str | os.PathLike) else cloudy
+    # Sentinel-1 may lie in a folder of scenes
+    elsewhere = set(images) - {os.fspath(path) for path in named}
+    scenes = [path for path in _find_rasters(cloudy) if path not in elsewhere]
+    if not scenes:
+        raise ValueError(
+            f'{cloudy} holds no scene: give .tif files, a folder or a glob expression'
+        )
+    if s1 is not None and not images:
+        raise ValueError(
+            f'{s1} holds no image of Sentinel-1: give .tif files, a folder or a glob '
+            'expression'
+        )
+    # Files that are named one by one, and not found
+    files = scenes if _plain_files(cloudy) == scenes else []
+    pairs = _pair(files, s1)
+    s1_of = [(path,) for path in pairs] if pairs else _find_meeting(scenes, images)
+    maps = _pair(files, landcover)
+    if landcover is not None and maps is None:
+        meeting = _find_meeting(scenes, _find_rasters(landcover))
+        maps = [next(iter(found), None) for found in meeting]
+    return [
+        SceneFiles(*row)
+        for row in zip(
+            scenes,
+            s1_of,
+            _pair(files, masks) or _find_named(scenes, masks, 'mask', 'udm2'),
+            _pair(files, clear) or _find_named(scenes, clear, 'clear image', 'clear'),
+            maps or [None] * len(scenes),
+            strict=True,
+        )
+    ]
+
+
+def _read_table(path: Path) -> list[SceneFiles]:
+    """Read a list of scenes."""
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True
+        )
+    except (OSError, ValueError) as error:
+        raise OSError(f'{path} is not a readable CSV file: {error}') from error
+    columns = list(table.columns)
+    if columns not in COLUMNS:
+        raise ValueError(
+            f'{path} has the columns {", ".join(columns)} instead of cloudy, s1 and, if '
+            'there are masks, mask'
+        )
+    if not len(table) or (table == '').to_numpy().any():
+        raise ValueError(
+            f'{path} has no rows, or cells that are empty: name a file in each'
+        )
+    folder = os.path.dirname(path)
+    files = table.map(lambda name: os.path.join(folder, name))
+    return [
+        SceneFiles(row['cloudy'], (row['s1'],), row.get('mask'))
+        for _, row in files.iterrows()
+    ]
+
+
+def _pair(
+    scenes: Sequence[str], given: Path | Sequence[Path] | None
+) -> list[str] | None:
+    """Files that are paired with scenes in order, None if they are not as many."""
+    files = _plain_files(given)
+    return files if files and len(files) == len(scenes) else None
+
+
+def _plain_files(paths: Path | Sequence[Path] | None) -> list[str] | None:
+    """Files of a sequence in which nothing is a folder or a glob expression."""
+    if paths is None or isinstance(paths, str | os.PathLike):
+        return None
+    names = [os.fspath(path) for path in paths]
+    if any(os.path.isdir(name) or _is_expression(name) for name in names):
+        return None
+    return names
+
+
+def _is_expression(name: str) -> bool:
+    """Whether a name is a glob expression, and not that of a file."""
+    return glob.has_magic(name) and not os.path.exists(name)
+
+
+def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> list[str]:
+    """Find the rasters that are named, and those in folders and expressions."""
+    found: list[str] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        name = os.fspath(path)
+        if os.path.isdir(name):
+            files = find_in_folder(name, '*')
+            files = [file for file in files if file.lower().endswith(SUFFIXES)]
+        elif _is_expression(name):
+            files = sorted(glob.glob(name, recursive=True))
+        else:
+            found.append(name)
+            continue
+        found += [
+            file
+            for file in files
+            if with_masks or UDM not in os.path.basename(file).lower()
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _find_meeting(
+    scenes: Sequence[str], images: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Find the images that meet each scene, which may be none."""
+    # Most often there is one, and whether it meets the scene shows when it is read
+    if len(images) <= 1:
+        return [tuple(images)] * len(scenes)
+    tree = shapely.STRtree([_footprint(image) for image in images])
+    result = []
+    for scene in scenes:
+        try:
+            meeting = sorted(tree.query(_footprint(scene)).tolist())
+        except (OSError, ValueError):
+            # The scene is refused by name when it is opened, and does not stop the others
+            meeting = []
+        result.append(tuple(images[number] for number in meeting))
+    return result
+
+
+def _footprint(path: str) -> shapely.Polygon:
+    """Bounds of a raster in longitude and latitude."""
+    with open_raster(path) as dataset:
+        check_place(dataset)
+        left, bottom, right, top = transform_bounds(
+            dataset.crs, 'EPSG:4326', *dataset.bounds
+        )
+    # Across the antimeridian
+    if left > right:
+        left, right = -180, 180
+    return shapely.box(left, bottom, right, top)
+
+
+def _find_named(
+    scenes: Sequence[str],
+    given: Path | Sequence[Path] | None,
+    noun: str,
+    planet_suffix: str,
+) -> list[str | None]:
+    """Find the file with the name of each scene.
+
+    Args:
+        scenes: The scenes.
+        given: Where to look; None if nothing is asked for.
+        noun: What is looked for.
+        planet_suffix: How Planet's names of it end.
+
+    Returns:
+        A file for each scene.
+
+    Raises:
+        ValueError: If there is none for a scene.
+    """
+    if given is None:
+        return [None] * len(scenes)
+    files = _find_rasters(given, with_masks=True)
+    if len(scenes) == len(files) == 1:
+        return list(files)
+    by_name = {_item(file): file for file in files if file not in scenes}
+    for item in map(_item, scenes):
+        if item not in by_name:
+            raise ValueError(
+                f'{given} holds no {noun} called {item}.tif or, as Planet does, '
+                f'{item}{PLANET_SUFFIX}_{planet_suffix}.tif'
+            )
+    return [by_name[_item(scene)] for scene in scenes]
+
+
+def _item(path: str) -> str:
+    """Name of a scene, or of the item of Planet that it is of."""
+    stem, _ = os.path.splitext(os.path.basename(path))
+    return stem.split(PLANET_SUFFIX)[0]

@@ -1,0 +1,260 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A raster that is opened once and read on any grid."""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+from torchgeo.datasets.utils import Path
+
+from ..raster.grid import Grid
+from ..raster.header import RasterHeader
+from ..raster.read import check_place, describe, open_raster, read_bands
+from ..raster.warp import warp
+
+#: Pixels along the longer edge of the small version of a raster by which it is checked.
+SMALL_SIZE = 512
+
+#: Function that finds the bands to read in an open file.
+type BandFinder = Callable[[DatasetReader], Sequence[int]]
+
+
+def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
+    """Find the pixels that have data.
+
+    Args:
+        image: Values of shape (C, H, W).
+        nodata: Value of all bands where there is no data; 0 if none is declared, as in
+            PlanetScope's products.
+
+    Returns:
+        Where there is data, of shape (H, W).
+    """
+    nodata = 0 if nodata is None else nodata
+    if np.isnan(nodata):
+        return ~np.isnan(image).all(axis=0)
+    return (image != nodata).any(axis=0)
+
+
+class Layer:
+    """A raster that is opened once and read on its own grid or on another one.
+
+    It is read by one thread of one process.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        find_bands: BandFinder | None = None,
+        *,
+        grid: Grid | None = None,
+        resampling: Resampling = Resampling.nearest,
+        source_nodata: float | None = None,
+        nodata: float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """Initialize a new Layer instance.
+
+        Args:
+            path: Raster in any CRS.
+            find_bands: Function that finds the bands to read (defaults to all bands).
+            grid: Grid on which it is read, onto which other pixels are warped (defaults
+                to its own).
+            resampling: How to interpolate on another grid.
+            source_nodata: Value in the file where there is no data (defaults to the one
+                that the file declares, or 0: a file that declares none is padded with 0,
+                which is no reflectance, no backscatter in dB and no class of land cover).
+            nodata: Value in arrays where there is no data on another grid (defaults to
+                *source_nodata*).
+            dtype: Type of arrays on another grid (defaults to that of the file).
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If it has no place on Earth, not the bands that are expected or,
+                without *grid*, is not north-up.
+        """
+        self.path = os.fspath(path)
+        with ExitStack() as stack:
+            self.dataset = stack.enter_context(open_raster(self.path))
+            check_place(self.dataset)
+            #: Bands that are read, from 1.
+            self.bands = [*(find_bands or _find_all)(self.dataset)]
+            if source_nodata is None:
+                source_nodata = self.dataset.nodata
+            self._source_nodata = 0 if source_nodata is None else source_nodata
+            #: Value of pixels without data.
+            self.nodata = self._source_nodata
+            self._source: DatasetReader | WarpedVRT = self.dataset
+            self._opened = stack
+            #: Grid on which it is read.
+            self.grid = self.header.grid if grid is None else grid
+            if grid is not None:
+                self._warp(resampling, nodata, dtype)
+            self._opened = stack.pop_all()
+
+    def onto(
+        self,
+        grid: Grid,
+        resampling: Resampling = Resampling.nearest,
+        nodata: float | None = None,
+        dtype: str | None = None,
+    ) -> 'Layer':
+        """Read the same open file on another grid.
+
+        Args:
+            grid: The grid.
+            resampling: How to interpolate.
+            nodata: Value in arrays where there is no data (defaults to that in the file).
+            dtype: Type of arrays (defaults to that of the file).
+
+        Returns:
+            A layer that is closed with this one.
+        """
+        # Without what a subclass does on the grid of its own
+        other = object.__new__(Layer)
+        other.__dict__.update(self.__dict__)
+        other.grid = grid
+        other._warp(resampling, nodata, dtype)
+        return other
+
+    def _warp(
+        self, resampling: Resampling, nodata: float | None, dtype: str | None
+    ) -> None:
+        """Put the file onto the grid."""
+        self.nodata = self._source_nodata if nodata is None else nodata
+        self._source = self._opened.enter_context(
+            warp(
+                self.dataset,
+                self.grid,
+                resampling,
+                source_nodata=self._source_nodata,
+                nodata=self.nodata,
+                dtype=dtype,
+            )
+        )
+
+    @functools.cached_property
+    def header(self) -> RasterHeader:
+        """Header of the file."""
+        return describe(self.dataset, self.path)
+
+    def read(self, window: Grid) -> NDArray[Any]:
+        """Read a window.
+
+        Args:
+            window: Window of :attr:`grid`, which may reach beyond its edges.
+
+        Returns:
+            Array of shape (C, H, W); :attr:`nodata` beyond the edges.
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        row, col = self.grid.offset(window)
+        top, left = max(row, 0), max(col, 0)
+        height = max(min(row + window.height, self.grid.height) - top, 0)
+        width = max(min(col + window.width, self.grid.width) - left, 0)
+        if (height, width) == (window.height, window.width):
+            return self._read(window=Window(col, row, width, height))
+        dtype = self._source.dtypes[0]
+        shape = len(self.bands), window.height, window.width
+        array = np.full(shape, self.nodata, dtype)
+        if height and width:
+            inside = self._read(window=Window(left, top, width, height))
+            array[:, top - row :, left - col :][:, :height, :width] = inside
+        return array
+
+    def read_small(
+        self,
+        shape: tuple[int, int] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> NDArray[Any]:
+        """Read all of it in small.
+
+        Args:
+            shape: Rows and columns to read (defaults to :attr:`small_shape`).
+            resampling: How pixels become fewer.
+
+        Returns:
+            Array of shape (C, H', W').
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        size = shape or self.small_shape
+        return self._read(out_shape=(len(self.bands), *size), resampling=resampling)
+
+    @property
+    def small_shape(self) -> tuple[int, int]:
+        """Rows and columns of a small version that shows whether rasters fit together."""
+        height, width = self.grid.height, self.grid.width
+        factor = max(1, max(height, width) // SMALL_SIZE)
+        return max(height // factor, 1), max(width // factor, 1)
+
+    def find_data(self, image: NDArray[Any]) -> NDArray[np.bool_]:
+        """Find the pixels that have data.
+
+        Args:
+            image: What was read, of shape (C, H, W).
+
+        Returns:
+            Where any band has data, of shape (H, W).
+        """
+        return find_data(image, self.nodata)
+
+    def _read(self, **options: Any) -> NDArray[Any]:
+        """Read pixels."""
+        return read_bands(self._source, self.path, self.bands, **options)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Use the layer in a with statement."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file at its end."""
+        self.close()
+
+
+def _find_all(dataset: DatasetReader) -> Sequence[int]:
+    """All bands."""
+    return dataset.indexes
+
+
+def small_part(shape: tuple[int, int], grid: Grid, window: Grid) -> tuple[slice, slice]:
+    """Find a window in a small version of a raster.
+
+    Args:
+        shape: Rows and columns of the small version.
+        grid: Grid of the raster.
+        window: Window of the grid.
+
+    Returns:
+        Rows and columns of the small version that the window meets.
+    """
+    row, col = grid.offset(window)
+    down, right = shape[0] / grid.height, shape[1] / grid.width
+    return (
+        slice(int(row * down), math.ceil((row + window.height) * down)),
+        slice(int(col * right), math.ceil((col + window.width) * right)),
+    )

@@ -1,0 +1,157 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Cloud masks of scenes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio.io import DatasetReader
+from torch.nn.functional import avg_pool2d, max_pool2d
+from torchgeo.datasets.utils import Path
+
+from ..datasets.modalities import MODALITIES
+from ..raster.grid import Grid
+from .layer import Layer
+
+#: Bands of Planet's usable data mask (UDM2), each 0 or 1 but for the confidence:
+#: https://docs.planet.com/data/imagery/udm/
+UDM2_BANDS = (
+    'clear',
+    'snow',
+    'shadow',
+    'haze_light',
+    'haze_heavy',
+    'cloud',
+    'confidence',
+    'unusable',
+)
+
+#: Bands of UDM2 in which 1 says that there is no cloud. All other pixels are cloudy.
+UDM2_CLEAR = ('clear',)
+
+#: Value where there is no mask.
+NO_MASK = int(MODALITIES['cloud_mask'].nodata)
+
+#: Half of the number of pixels over which the restored image fades into the clear one.
+RADIUS = 10
+
+
+class CloudMask(Layer):
+    """Cloud mask of a scene, warped onto the grid of the scene when it is read.
+
+    Planet's usable data mask (UDM2) is known by its eight bands. Any other mask has one
+    band, 1 where there is cloud and 0 where it is clear.
+    """
+
+    def __init__(self, path: Path, scene: Layer) -> None:
+        """Initialize a new CloudMask instance.
+
+        Args:
+            path: The mask, in any CRS and resolution.
+            scene: The scene.
+
+        Raises:
+            OSError: If the mask cannot be read.
+            ValueError: If it has no CRS, or not the bands that are expected.
+        """
+        # Many masks declare 0, which is a value of theirs, to be nodata
+        super().__init__(path, _find_mask_bands, grid=scene.grid, source_nodata=NO_MASK)
+        self.scene = scene
+        self._is_udm2 = self.dataset.count == len(UDM2_BANDS)
+
+    def check(self) -> None:
+        """Look at all of the mask in small, and check that it fits the scene.
+
+        Raises:
+            OSError: If the mask cannot be read.
+            ValueError: If it covers nothing of the scene, or a value is none of 0 and 1.
+        """
+        if (self.read_small() == NO_MASK).all():
+            raise ValueError(
+                f'{self.path} does not cover {self.scene.path} at all: take the mask of '
+                'the same place'
+            )
+
+    def read_cloud(
+        self, window: Grid, has_data: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
+        """Read where there is cloud.
+
+        Args:
+            window: Window of the scene.
+            has_data: Where the scene has data, of shape (H, W); read if it is not known.
+
+        Returns:
+            1 where it is cloudy, 0 where it is clear or the scene has no data, and 255
+            where there is no mask, of shape (H, W).
+
+        Raises:
+            OSError: If the mask or the scene cannot be read.
+            ValueError: If a value is none of 0 and 1.
+        """
+        values = self.read(window)
+        is_one = (values == 1).any(axis=0)
+        cloudy = (~is_one if self._is_udm2 else is_one).astype(np.uint8)
+        cloudy[(values == NO_MASK).any(axis=0)] = NO_MASK
+        if has_data is None:
+            has_data = self.scene.find_data(self.scene.read(window))
+        cloudy[~has_data] = 0
+        return cloudy
+
+    def weight(self, window: Grid) -> NDArray[np.float32]:
+        """How much of the restored image to take.
+
+        Args:
+            window: Window of the scene.
+
+        Returns:
+            1 in clouds and where there is no mask, 0 where it is clear or has no data,
+            and in between over some pixels around clouds, of shape (H, W).
+
+        Raises:
+            OSError: If the mask cannot be read.
+            ValueError: If a value is none of 0 and 1.
+        """
+        row, col = self.grid.offset(window)
+        top, left = max(row - 2 * RADIUS, 0), max(col - 2 * RADIUS, 0)
+        bottom = min(row + window.height + 2 * RADIUS, self.grid.height)
+        right = min(col + window.width + 2 * RADIUS, self.grid.width)
+        around = self.grid.window(top, left, bottom - top, right - left)
+        # Pixels without data are not clear, but must not fade into the scene
+        cloudy = self.read_cloud(around) != 0
+        weight = torch.from_numpy(cloudy).float()[None]
+        # A mean over grown clouds is still 1 in all of each cloud. Along one axis after the
+        # other is the same, and takes less
+        size = 2 * RADIUS + 1
+        weight = max_pool2d(weight, (size, 1), 1, (RADIUS, 0))
+        weight = max_pool2d(weight, (1, size), 1, (0, RADIUS))
+        weight = avg_pool2d(weight, (size, 1), 1, (RADIUS, 0), count_include_pad=False)
+        weight = avg_pool2d(weight, (1, size), 1, (0, RADIUS), count_include_pad=False)
+        inside = weight[0, row - top :, col - left :]
+        return inside[: window.height, : window.width].numpy()
+
+    def _read(self, **options: Any) -> NDArray[Any]:
+        """Read pixels, and check their values."""
+        values = super()._read(**options)
+        if not np.isin(values, (0, 1, NO_MASK)).all():
+            raise ValueError(
+                f'{self.path} has values other than 0 and 1: take a UDM2 file, or a mask '
+                'with 1 cloud and 0 clear'
+            )
+        return values
+
+
+def _find_mask_bands(dataset: DatasetReader) -> Sequence[int]:
+    """Bands that say where it is clear, or the only band, which says where it is cloudy."""
+    if dataset.count == len(UDM2_BANDS):
+        return [UDM2_BANDS.index(band) + 1 for band in UDM2_CLEAR]
+    if dataset.count == 1:
+        return [1]
+    raise ValueError(
+        f'{dataset.name} has {dataset.count} bands: take a UDM2 file of '
+        f'{len(UDM2_BANDS)} bands, or a mask with one band, 1 cloud and 0 clear'
+    )

@@ -1,0 +1,246 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""A cloudy scene and what belongs to it, window by window."""
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from ..datasets.backscatter import Decibels, fill_gaps, is_measured, mean_backscatter
+from ..datasets.components import PlanetCRWorldCover
+from ..datasets.modalities import MODALITIES
+from ..raster.grid import Grid
+from .bands import find_planetscope_bands
+from .files import SceneFiles
+from .layer import Layer, small_part
+from .mask import CloudMask
+from .radar import Sentinel1
+
+#: Backscatter in dB that no image of land or sea has for its mean.
+DECIBELS = (-40.0, 0.0)
+
+
+class Survey(NamedTuple):
+    """What a look at a whole scene in small has found."""
+
+    #: Share of the scene that Sentinel-1 covers.
+    coverage: float
+
+    #: Grid of the scene.
+    grid: Grid
+
+    #: Where the scene in small has data, packed, and its rows and columns.
+    has_data: NDArray[np.uint8]
+    shape: tuple[int, int]
+
+    def may_have_data(self, window: Grid) -> bool:
+        """Whether any pixel of a window has data, as far as can be seen in small.
+
+        Args:
+            window: Window of the scene.
+
+        Returns:
+            True if there is one. If not, there may be single pixels.
+        """
+        count = self.shape[0] * self.shape[1]
+        small = np.unpackbits(self.has_data, count=count).reshape(self.shape)
+        return bool(small[small_part(self.shape, self.grid, window)].any())
+
+
+class Scene:
+    """A cloudy PlanetScope scene, and what belongs to it on its grid.
+
+    All files are opened once. Those in another CRS or resolution are warped when they are
+    read.
+    """
+
+    def __init__(self, files: SceneFiles, bands: Sequence[int] | None = None) -> None:
+        """Initialize a new Scene instance.
+
+        Args:
+            files: Files of the scene.
+            bands: Positions of B, G, R and NIR in the cloudy and the clear image, from 1
+                (defaults to those of PlanetScope's products of four and eight bands).
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If a file has no place on Earth, or not the bands or the type that
+                are expected.
+        """
+        self.files = files
+        find_bands = functools.partial(find_planetscope_bands, bands=bands)
+        with ExitStack() as stack:
+            self.image = stack.enter_context(Layer(files.cloudy, find_bands))
+            #: Grid of the cloudy image, on which everything is read.
+            self.grid = self.image.grid
+            self.sentinel1 = Sentinel1(files.s1, self.grid)
+            stack.callback(self.sentinel1.close)
+            self.clear = self.landcover = self.mask = None
+            if files.clear is not None:
+                clear = Layer(
+                    files.clear,
+                    find_bands,
+                    grid=self.grid,
+                    resampling=Resampling.bilinear,
+                    nodata=MODALITIES['clear'].nodata,
+                )
+                self.clear = stack.enter_context(clear)
+            if files.landcover is not None:
+                landcover = Layer(
+                    files.landcover,
+                    lambda dataset: [1],
+                    grid=self.grid,
+                    nodata=MODALITIES['worldcover'].nodata,
+                )
+                self.landcover = stack.enter_context(landcover)
+            if files.mask is not None:
+                mask = CloudMask(files.mask, self.image)
+                self.mask = stack.enter_context(mask)
+            # Sentinel-1 is read beside the image, as it takes as long
+            self._executor = ThreadPoolExecutor(1)
+            stack.callback(self._executor.shutdown)
+            self._opened = stack.pop_all()
+
+    def survey(self, min_coverage: float = 0.9) -> Survey:
+        """Look at all of the scene in small, and check that what belongs to it fits.
+
+        Args:
+            min_coverage: Least share of the scene that Sentinel-1 must cover.
+
+        Returns:
+            What was found.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If the scene has no data, if Sentinel-1 covers less of it than is
+                asked for, if its values are not those of VV and VH in dB, or if the mask
+                does not fit.
+        """
+        cloudy = self.files.cloudy
+        if not self.files.s1:
+            raise ValueError(
+                f'there is no image of Sentinel-1 of the place of {cloudy}'
+            )
+        has_data = self._small_has_data
+        if not has_data.any():
+            raise ValueError(f'{cloudy} has no pixel with data')
+        covered = is_measured(self._small_sentinel1) & has_data
+        names = self.sentinel1.names
+        if not covered.any():
+            raise ValueError(
+                f'{names} does not cover {cloudy} at all: take the Sentinel-1 image of '
+                'the same place'
+            )
+        vv, vh = self._mean.tolist()
+        if not all(DECIBELS[0] < mean < DECIBELS[1] for mean in (vv, vh)):
+            raise ValueError(
+                f'{names} has means of {vv:.3g} and {vh:.3g}, which is no backscatter in '
+                'dB: convert it, with 10 log10 if it is linear'
+            )
+        if vv < vh:
+            raise ValueError(
+                f'{names} has a mean of {vv:.3g} dB in VV, below the {vh:.3g} dB in VH, '
+                'which no place has: put VV first'
+            )
+        coverage = float(covered.sum() / has_data.sum())
+        if coverage < min_coverage:
+            raise ValueError(
+                f'{names} covers {100 * coverage:.0f} % of {cloudy}, and at least '
+                f'{100 * min_coverage:.0f} % are asked for: add the image beside it, or '
+                'lower min_coverage'
+            )
+        if self.mask is not None:
+            self.mask.check()
+        return Survey(coverage, self.grid, np.packbits(has_data), has_data.shape)
+
+    def read(self, window: Grid) -> dict[str, NDArray[Any]]:
+        """Read a window.
+
+        Args:
+            window: Window of the scene, which may reach beyond its edges.
+
+        Returns:
+            ``image`` (4, H, W), reflectance x 10000, ``image_s1`` (2, H, W) in dB, and
+            ``has_data`` (H, W), whether the scene has data. Where there are such files,
+            also ``image_clear`` (4, H, W), reflectance x 10000, ``mask`` (H, W), class
+            of land cover, 255 for none, and ``mask_cloud`` (H, W), 1 where there is
+            cloud or no mask. Missing Sentinel-1 is replaced by its mean over the scene.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If a value of the mask is unknown.
+        """
+        reading = self._executor.submit(self.sentinel1.read, window)
+        image = self.image.read(window)
+        has_data = self.image.find_data(image)
+        if not has_data.all():
+            # Whatever stands for no data is no reflectance
+            image[:, ~has_data] = 0
+        sample = {'image': image.astype(np.float32)}
+        if self.clear is not None:
+            sample['image_clear'] = self.clear.read(window).astype(np.float32)
+        if self.landcover is not None:
+            codes = self.landcover.read(window)[0]
+            sample['mask'] = PlanetCRWorldCover.to_classes(codes).astype(np.int64)
+        if self.mask is not None:
+            cloudy = self.mask.read_cloud(window, has_data)
+            sample['mask_cloud'] = (cloudy != 0).astype(np.int64)
+        backscatter = reading.result()
+        if not np.isfinite(backscatter).all():
+            backscatter = fill_gaps(backscatter, self._mean)
+        return {**sample, 'image_s1': backscatter, 'has_data': has_data}
+
+    def has_data(self, window: Grid) -> bool:
+        """Whether any pixel of a window has data.
+
+        Args:
+            window: Window of the scene.
+
+        Returns:
+            True if there is one.
+
+        Raises:
+            OSError: If the scene cannot be read.
+        """
+        return bool(self.image.find_data(self.image.read(window)).any())
+
+    @functools.cached_property
+    def _small_has_data(self) -> NDArray[np.bool_]:
+        """Where the scene in small has data."""
+        return self.image.find_data(self.image.read_small())
+
+    @functools.cached_property
+    def _small_sentinel1(self) -> Decibels:
+        """Sentinel-1 in small; NaN or infinite where there is none."""
+        return self.sentinel1.read_small(self.image.small_shape)
+
+    @functools.cached_property
+    def _mean(self) -> Decibels:
+        """Mean of Sentinel-1 where the scene has data, which replaces what is missing."""
+        covered = is_measured(self._small_sentinel1) & self._small_has_data
+        return mean_backscatter(self._small_sentinel1[:, covered])
+
+    def close(self) -> None:
+        """Close the files."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Use the scene in a with statement."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the files at its end."""
+        self.close()
