@@ -4,6 +4,7 @@
 """Summary of a Planet-CR folder."""
 
 import warnings
+from collections.abc import Sequence
 
 import pandas as pd
 from pyproj import CRS
@@ -12,24 +13,24 @@ from torchgeo.datasets.utils import Path
 from .datasets import PlanetCR
 from .datasets.archive import SEASONS, SPLITS
 from .datasets.index import index_path, open_index
-from .datasets.native import LeftOutWarning
+from .datasets.native_raster import LeftOutWarning
 from .datasets.planetcr import PlanetCRNotFoundError
 
-#: Problems of each split that are written out.
+#: Problems of each split that the summary names, at most.
 MAX_PROBLEMS = 10
 
 
 def index(root: Path) -> str:
-    """Index a Planet-CR folder ahead of time, so that it opens at once.
+    """Index a Planet-CR folder in advance, so that it opens at once.
 
-    Opening a data set does the same if need be. Only files that were added or changed
-    since are read.
+    Opening a data set does the same if necessary. Only files that were added or changed
+    are read.
 
     Args:
-        root: folder that holds ``train`` and ``test``
+        root: Folder that holds ``train`` and ``test``.
 
     Returns:
-        What was indexed, and where the index is kept.
+        One line that says what was indexed and where the index is kept.
 
     Raises:
         DatasetNotFoundError: If *root* has no patch at all.
@@ -42,14 +43,14 @@ def index(root: Path) -> str:
 
 
 def info(root: Path) -> str:
-    """Summarize the splits of a Planet-CR folder, and what is missing.
+    """Summarize the splits of a Planet-CR folder, and problems of their files.
 
     Args:
-        root: folder that holds ``train`` and ``test``
+        root: Folder that holds ``train`` and ``test``.
 
     Returns:
         A table with the number of patches, areas and patches in each season, and the UTM
-        zones, of each split; below it, why patches are left out.
+        zones, of each split, and the reasons why patches are left out.
 
     Raises:
         DatasetNotFoundError: If *root* has no patch at all.
@@ -61,7 +62,7 @@ def info(root: Path) -> str:
     for split in SPLITS:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always', UserWarning)
-            # What is left out is listed below.
+            # The patches that are left out are listed below.
             warnings.simplefilter('ignore', LeftOutWarning)
             try:
                 dataset = PlanetCR(root, split)
@@ -72,26 +73,35 @@ def info(root: Path) -> str:
             except OSError as error:
                 notes.append(f'{split}: {error}')
                 continue
-        problems = list(dataset.left_out.values())
-        if problems:
-            notes.append(f'{split}: {len(problems)} more patch(es) cannot be used:')
-            notes.extend(f'  {problem}' for problem in problems[:MAX_PROBLEMS])
-            if len(problems) > MAX_PROBLEMS:
-                notes.append(f'  ... and {len(problems) - MAX_PROBLEMS} more')
+        notes.extend(_list_problems(split, list(dataset.left_out.values())))
         notes.extend(f'{split}: {warning.message}' for warning in caught)
-
-        patches = dataset.index
-        zones = {CRS(crs).utm_zone or crs for crs in patches['native_crs'].unique()}
-        seasons = patches['season'].value_counts()
-        rows[split] = {
-            'patches': len(patches),
-            'areas': patches['aoi'].nunique(),
-            **{season: seasons.get(season, 0) for season in SEASONS},
-            'UTM zones': ' '.join(sorted(zones)),
-        }
+        rows[split] = _count_patches(dataset.index)
     if not rows and not_found is not None:
         raise not_found
     table = pd.DataFrame.from_dict(rows, orient='index')
     return '\n'.join(
         [f'Planet-CR in {root}', '', table.to_string(), '', *notes]
     ).rstrip()
+
+
+def _list_problems(split: str, problems: Sequence[str]) -> list[str]:
+    """Lines with the reasons why patches of a split are left out."""
+    if not problems:
+        return []
+    lines = [f'{split}: {len(problems)} more patch(es) cannot be used:']
+    lines += [f'  {problem}' for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f'  ... and {len(problems) - MAX_PROBLEMS} more')
+    return lines
+
+
+def _count_patches(index: pd.DataFrame) -> dict[str, object]:
+    """Row of the summary for the index of a split."""
+    zones = {CRS(crs).utm_zone or crs for crs in index['native_crs'].unique()}
+    seasons = index['season'].value_counts()
+    return {
+        'patches': len(index),
+        'areas': index['aoi'].nunique(),
+        **{season: seasons.get(season, 0) for season in SEASONS},
+        'UTM zones': ' '.join(sorted(zones)),
+    }

@@ -11,13 +11,10 @@ from .components import (
     PlanetCRWorldCover,
 )
 from .download import download_sample
-from .native import (
-    NativeGeoDataset,
-    NativeIntersectionDataset,
-    NativeRasterDataset,
-    NativeSlice,
-)
+from .native import NativeGeoDataset, NativeIntersectionDataset
+from .native_raster import NativeRasterDataset
 from .planetcr import PlanetCR
+from .slices import NativeSlice
 
 __all__ = (
     'NativeGeoDataset',

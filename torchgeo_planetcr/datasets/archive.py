@@ -21,55 +21,47 @@ from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 from torchgeo.datasets.utils import Path
 
 from .header import Stamp
+from .modalities import LIST_COLUMNS, MODALITIES, ModalityName
 
 SPLITS = ('train', 'val', 'test')
 SEASONS = ('spring', 'summer', 'fall', 'winter')
 
-#: Modality, and how its folders and files are called in the archive.
-KINDS = {
-    'cloudy': 'planet_cloudy',
-    'clear': 'planet_cloudfree',
-    'sentinel1': 'S1',
-    'worldcover': 'landcover',
-    'cloud_mask': 'cloudmask',
-}
-
-#: Modalities whose grid the patches have, the first that is there.
-GRID_ORDER = ('cloudy', 'clear', 'cloud_mask', 'sentinel1', 'worldcover')
-
-#: Modalities in the order of the columns of the authors' lists.
-LIST_COLUMNS = ('clear', 'cloudy', 'sentinel1', 'worldcover', 'cloud_mask')
-
-#: Share of the areas of the train folder that ``val`` takes where no list says.
+#: Share of the areas of the folder ``train`` that are for ``val`` if there is no list.
 VALIDATION_SHARE = 0.1
 
-#: Threads that list folders: on a network disk they wait more than they work.
+#: Threads that list folders. On a network disk they wait most of the time.
 THREADS = 4
 
-_COLUMNS = ('split', 'season', 'aoi', 'patch')
+_PATCH_COLUMNS = ('split', 'season', 'aoi', 'patch')
+
+#: Modality of each prefix of file names.
+_MODALITY_OF_PREFIX = {row.folder: name for name, row in MODALITIES.items()}
+
 _FILENAME = re.compile(
-    rf'(?P<kind>{"|".join(KINDS.values())})_(?P<season>{"|".join(SEASONS)})_'
+    rf'(?P<prefix>{"|".join(_MODALITY_OF_PREFIX)})_(?P<season>{"|".join(SEASONS)})_'
     r'(?P<area>\d+)_p_(?P<number>\d+)\.(tif|npy)'
 )
 
 
-def patch_path(root: Path, split: str, aoi: str, number: int, modality: str) -> str:
+def patch_path(
+    root: Path, split: str, aoi: str, number: int, modality: ModalityName
+) -> str:
     """Path of a file of a patch.
 
     Args:
-        root: folder of the archive.
-        split: folder of the split, ``train`` or ``test``.
-        aoi: name of the area, ``<season>_<number>``.
-        number: number of the patch in it.
-        modality: one of :data:`KINDS`.
+        root: Folder of the archive.
+        split: Folder of the split, ``train`` or ``test``.
+        aoi: Name of the area, ``<season>_<number>``.
+        number: Number of the patch in the area.
+        modality: One of :data:`~.modalities.MODALITIES`.
 
     Returns:
         The path.
     """
-    kind, season = KINDS[modality], aoi.partition('_')[0]
-    folder = os.path.join(root, split, f'{kind}_{season}', f'{kind}_{aoi}')
-    suffix = '.npy' if modality == 'cloud_mask' else '.tif'
-    return os.path.join(folder, f'{kind}_{aoi}_p_{number}{suffix}')
+    row, season = MODALITIES[modality], aoi.partition('_')[0]
+    prefix = row.folder
+    folder = os.path.join(root, split, f'{prefix}_{season}', f'{prefix}_{aoi}')
+    return os.path.join(folder, f'{prefix}_{aoi}_p_{number}{row.suffix}')
 
 
 class Listing:
@@ -79,13 +71,13 @@ class Listing:
         """Initialize a new Listing instance.
 
         Args:
-            root: folder of the archive.
+            root: Folder of the archive.
 
         Raises:
             OSError: If a folder cannot be read.
         """
         self.root = root
-        #: Paths below the root, sizes and times of modification of the files of a folder.
+        #: Of each folder: paths below the root, sizes and modification times of its files.
         self.folders: list[tuple[list[str], list[int], list[int]]] = []
         parts = []
         for split in ('train', 'test'):
@@ -93,7 +85,7 @@ class Listing:
             entries = _list_folder(folder, recursive=False)
             self._add(entries)
             parts += [e.path for e in entries if e.type == FileType.Directory]
-        # The operating system lists several at the same time, outside of Python.
+        # The operating system lists several folders at once, without Python's lock.
         with ThreadPoolExecutor(THREADS) as executor:
             for entries in executor.map(_list_folder, parts):
                 self._add(entries)
@@ -103,7 +95,8 @@ class Listing:
         skip = len(os.path.join(os.path.abspath(self.root), ''))
         files, sizes = [], []
         for entry in entries:
-            # Only files have a size, and what is called like a file should be one.
+            # Only files have a size. A folder with the name of a file is a problem that
+            # the index reports.
             size = entry.size
             if size is not None or _FILENAME.fullmatch(entry.base_name):
                 files.append(entry)
@@ -131,11 +124,11 @@ class Listing:
         return digest.hexdigest()
 
     def files(self) -> dict[str, Stamp | None]:
-        """Files of the data set, by their paths below the root.
+        """Find the files of the data set, by their paths below the root.
 
         Returns:
-            The stamp of each file that is called like one of the archive. It is None for
-            one beside an ``.aux.xml`` file, on which it depends.
+            The stamp of each file whose name follows the rule of the archive. It is None
+            for a file that has an ``.aux.xml`` file beside it, as it depends on that.
         """
         files: dict[str, Stamp | None] = {}
         for paths, sizes, mtimes_ns in self.folders:
@@ -166,15 +159,15 @@ def _list_folder(folder: str, recursive: bool = True) -> list[FileInfo]:
 class Patches(NamedTuple):
     """Patches of all splits.
 
-    *frame* has a row for each patch: ``split``, None if a list leaves it out, ``season``,
-    ``aoi``, ``patch``, and for each modality the path below the root, None where there is
-    none; by split, area and number.
+    *frame* has a row for each patch, sorted by split, area and number: ``split`` (None if
+    a list leaves the patch out), ``season``, ``aoi``, ``patch``, and for each modality the
+    path below the root (None if there is no file).
     """
 
     frame: pd.DataFrame
-    #: What users of some splits should know.
+    #: A note for the users of a split, of those that have one.
     notes: dict[str, str]
-    #: Why some splits cannot be used.
+    #: The reason why a split cannot be used, of those that cannot.
     errors: dict[str, str]
 
 
@@ -187,11 +180,11 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
     hash of their names, and ``train`` the rest.
 
     Args:
-        root: folder of the archive.
-        files: files in the folders, by their paths below *root*.
+        root: Folder of the archive.
+        files: Files in the folders, by their paths below *root*.
 
     Returns:
-        The patches; none of a split whose list is malformed.
+        The patches. A split with a malformed list has none.
     """
     notes: dict[str, str] = {}
     errors: dict[str, str] = {}
@@ -210,7 +203,7 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
                     errors[name] = str(error)
                 splits[split] = _to_frame(())
                 continue
-            # The lists of the public sample outlive an archive unpacked over it.
+            # The lists of the public sample stay if an archive is unpacked over it.
             surplus = len(folders[folder]) - len(splits[split])
             if listed.endswith('_sample.csv') and surplus > 0:
                 name = os.path.relpath(listed, root)
@@ -235,12 +228,11 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
 
 def _to_frame(files: Iterable[str]) -> pd.DataFrame:
     """One row for each patch, in the order of areas and numbers."""
-    modalities = {kind: modality for modality, kind in KINDS.items()}
     patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
     for filepath in files:
         match = _FILENAME.fullmatch(filepath.rpartition('/')[2])
         if match:
-            kind, season, area, number, _ = match.groups()
+            prefix, season, area, number, _ = match.groups()
             key = (SEASONS.index(season), int(area), int(number))
             row = patches.get(key)
             if row is None:
@@ -250,19 +242,19 @@ def _to_frame(files: Iterable[str]) -> pd.DataFrame:
                     'season': season,
                     'aoi': aoi,
                     'patch': f'{aoi}_p_{number}',
-                    **dict.fromkeys(KINDS),
+                    **dict.fromkeys(MODALITIES),
                 }
-            row[modalities[kind]] = filepath
+            row[_MODALITY_OF_PREFIX[prefix]] = filepath
     rows = [patches[key] for key in sorted(patches)]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, *KINDS], dtype=object)
+    return pd.DataFrame(rows, columns=[*_PATCH_COLUMNS, *MODALITIES], dtype=object)
 
 
 def find_list(root: Path, split: str) -> str | None:
     """Find the authors' list of a split.
 
     Args:
-        root: folder of the archive.
-        split: the split.
+        root: Folder of the archive.
+        split: The split.
 
     Returns:
         Path of the list, None if there is none.
@@ -275,8 +267,8 @@ def find_list(root: Path, split: str) -> str | None:
 
 
 def _read_list(path: str, folder: str) -> Iterator[str]:
-    """Yield the files of a list, whose paths are relative to the folder."""
-    # A list that went through a spreadsheet starts with a byte order mark.
+    """Yield the files in a list, whose paths are relative to the folder."""
+    # Spreadsheet programs write a byte order mark at the start.
     with open(path, newline='', encoding='utf-8-sig') as file:
         try:
             rows = list(csv.reader(file))
@@ -294,14 +286,15 @@ def _read_list(path: str, folder: str) -> Iterator[str]:
                 name = name.strip()
                 if os.path.isabs(name) or '..' in PurePath(name).parts:
                     raise ValueError(
-                        f'{path}, line {number}: {name!r} leads out of {folder}; paths '
-                        'must be relative to this folder'
+                        f'{path}, line {number}: {name!r} leads out of {folder}: write '
+                        'paths that are relative to this folder'
                     )
                 match = _FILENAME.fullmatch(os.path.basename(name))
-                if not match or match['kind'] != KINDS[modality]:
+                prefix = MODALITIES[modality].folder
+                if not match or match['prefix'] != prefix:
                     raise ValueError(
-                        f'{path}, line {number}: {name!r} is not called like a '
-                        f'{modality} file, {KINDS[modality]}_<season>_<n>_p_<m>'
+                        f'{path}, line {number}: {name!r} is not the name of a '
+                        f'{modality} file, {prefix}_<season>_<n>_p_<m>'
                     )
                 yield f'{folder}/{PurePath(name).as_posix()}'
 

@@ -13,56 +13,59 @@ import numpy as np
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path, Sample
 
-from .archive import KINDS
 from .header import HeaderTable, RasterHeader
-from .native import NativeRasterDataset
+from .modalities import MODALITIES, RGB_BANDS, ModalityName
+from .native_raster import NativeRasterDataset
 from .raster import read_array_header, read_pixels, read_raster_header
 
-type Modality = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
-
-#: Backscatter beyond any that is measured, in dB.
+#: Values in dB that replace the infinite ones, beyond any that are measured.
 FINITE_DECIBELS = (-100, 100)
 
-#: Pixels of a scene that are in memory at once while its mean is taken.
+#: Pixels of a scene that are in memory at once while its mean is computed.
 MAX_PIXELS = 2**22
+
+#: Class index of pixels without land cover.
+NO_CLASS = 255
 
 
 class PlanetCRCloudy(NativeRasterDataset):
-    """Cloudy PlanetScope images of Planet-CR, or of your own.
+    """Cloudy PlanetScope images of Planet-CR, or your own.
 
     Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
     """
 
-    filename_glob = 'planet_cloudy_*.tif'
-    all_bands = ('B', 'G', 'R', 'NIR')
-    rgb_bands = ('R', 'G', 'B')
-    nodata = 0
+    filename_glob = MODALITIES['cloudy'].filename_glob
+    all_bands = MODALITIES['cloudy'].bands
+    rgb_bands = RGB_BANDS
+    is_image = MODALITIES['cloudy'].is_image
+    nodata = MODALITIES['cloudy'].nodata
     driver = 'GTiff'
 
 
 class PlanetCRClear(PlanetCRCloudy):
-    """Cloud-free PlanetScope images of Planet-CR, or of your own.
+    """Clear PlanetScope images of Planet-CR, or your own.
 
     Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
     """
 
-    filename_glob = 'planet_cloudfree_*.tif'
+    filename_glob = MODALITIES['clear'].filename_glob
 
 
 class PlanetCRSentinel1(NativeRasterDataset):
-    """Sentinel-1 backscatter of Planet-CR, or of your own.
+    """Sentinel-1 images of Planet-CR, or your own.
 
     VV and VH at 10 m, in dB. NaN is replaced by the mean of the file, as the authors'
-    loader does, and infinity, such as that of zero power, by -100 or 100 dB.
+    loader does, and an infinite value, such as that of zero power, by -100 or 100 dB.
     """
 
-    filename_glob = 'S1_*.tif'
-    all_bands = ('VV', 'VH')
+    filename_glob = MODALITIES['sentinel1'].filename_glob
+    all_bands = MODALITIES['sentinel1'].bands
+    is_image = MODALITIES['sentinel1'].is_image
     driver = 'GTiff'
 
     @property
     def fill(self) -> float:
-        """Value of pixels without data, which is that of the files but never NaN."""
+        """Value of pixels without data: that of the files, or 0 if theirs is NaN."""
         return 0 if math.isnan(super().fill) else super().fill
 
     def _read_window(
@@ -78,7 +81,7 @@ class PlanetCRSentinel1(NativeRasterDataset):
 
 @functools.lru_cache(maxsize=128)
 def _finite_mean(header: RasterHeader) -> float:
-    """Mean of the valid VV and VH of a file, which may be a whole scene."""
+    """Mean of the valid VV and VH of a file, which may be a whole scene, in parts."""
     grid, bands = header.grid, range(1, len(PlanetCRSentinel1.all_bands) + 1)
     lines = max(MAX_PIXELS // grid.width, 1)
     total, count = 0.0, 0
@@ -89,20 +92,21 @@ def _finite_mean(header: RasterHeader) -> float:
         total, count = total + valid.sum(dtype=np.float64), count + valid.size
     if not count:
         raise ValueError(
-            f'{header.filepath} holds no valid pixel: take its patch out of the folder'
+            f'{header.filepath} holds no valid pixel: remove its patch from the folder'
         )
     return total / count
 
 
 class PlanetCRWorldCover(NativeRasterDataset):
-    """Land cover of Planet-CR (ESA WorldCover 2020), or of your own WorldCover tiles.
+    """Land cover of Planet-CR (ESA WorldCover 2020), or your own WorldCover tiles.
 
-    Class indices at 10 m, 255 for a code that is none of WorldCover's.
+    Class indices at 10 m, 255 for a code that WorldCover does not have.
     """
 
-    filename_glob = 'landcover_*.tif'
-    is_image = False
-    nodata = 255
+    filename_glob = MODALITIES['worldcover'].filename_glob
+    is_image = MODALITIES['worldcover'].is_image
+    # Of class indices, not of WorldCover's codes
+    nodata = NO_CLASS
     driver = 'GTiff'
 
     #: Codes of each class, by level.
@@ -149,7 +153,8 @@ class PlanetCRWorldCover(NativeRasterDataset):
         ),
     }
 
-    #: WorldCover's colours; level 1 has that of a level-2 class for each of its own.
+    #: Colors of each class, by level: those of WorldCover. A class of level 1 has the color
+    #: of one of its classes of level 2.
     colors: ClassVar[dict[int, tuple[str, ...]]] = {
         1: (
             '#006400',
@@ -186,12 +191,12 @@ class PlanetCRWorldCover(NativeRasterDataset):
         """Initialize a new PlanetCRWorldCover instance.
 
         Args:
-            paths: one or more root directories to search or files to load
-            transforms: a function/transform that takes an input sample
-                and returns a transformed version
-            strict: raise an error for an unreadable file instead of a warning
-            headers: headers of all files, if they are known already
-            level: 1 for the authors' seven classes, 2 for WorldCover's eleven
+            paths: One or more root directories to search or files to load.
+            transforms: A function/transform that takes an input sample
+                and returns a transformed version.
+            strict: Raise an error for an unreadable file instead of a warning.
+            headers: Headers of all files, if they are known already.
+            level: 1 for the authors' seven classes, 2 for WorldCover's eleven.
 
         Raises:
             DatasetNotFoundError: If no readable file is found.
@@ -200,7 +205,7 @@ class PlanetCRWorldCover(NativeRasterDataset):
         """
         check_level(level)
         self.level = level
-        self.ordinal_map = np.full(256, 255, dtype=np.uint8)
+        self.ordinal_map = np.full(256, NO_CLASS, dtype=np.uint8)
         for ordinal, codes in enumerate(self.codes[level]):
             self.ordinal_map[list(codes)] = ordinal
         super().__init__(paths, None, transforms, strict, headers)
@@ -214,31 +219,31 @@ class PlanetCRWorldCover(NativeRasterDataset):
 
 
 class PlanetCRCloudMask(NativeRasterDataset):
-    """Cloud masks of Planet-CR, or of your own.
+    """Cloud masks of Planet-CR, or your own.
 
     1 where there is cloud, at 3 m. A ``.npy`` file takes its georeference from the
     cloudy GeoTIFF of the same patch; a raster has its own.
     """
 
-    filename_glob = 'cloudmask_*.npy'
-    is_image = False
+    filename_glob = MODALITIES['cloud_mask'].filename_glob
+    is_image = MODALITIES['cloud_mask'].is_image
     driver = 'GTiff'
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize a new PlanetCRCloudMask instance.
 
         Args:
-            *args: see :class:`NativeRasterDataset`
-            **kwargs: see :class:`NativeRasterDataset`
+            *args: See :class:`NativeRasterDataset`.
+            **kwargs: See :class:`NativeRasterDataset`.
         """
         super().__init__(*args, **kwargs)
-        # A pixel without data is one without cloud.
+        # A pixel without data counts as one without cloud.
         self.nodata = None
 
     @classmethod
     def read_header(cls, filepath: str) -> RasterHeader:
         """Read the header of one file, see :meth:`NativeRasterDataset.read_header`."""
-        if not filepath.endswith('.npy'):
+        if not filepath.endswith(MODALITIES['cloud_mask'].suffix):
             return super().read_header(filepath)
         shape, layout, stamp = read_array_header(filepath)
         if np.dtype(layout.dtype).kind not in 'bui':
@@ -246,7 +251,7 @@ class PlanetCRCloudMask(NativeRasterDataset):
         image = cls._image_of(filepath)
         if not os.path.isfile(image):
             raise OSError(
-                f'{filepath} has no georeference of its own and {image} is missing'
+                f'{filepath} has the georeference of {image}, which is missing: copy it too'
             )
         grid = read_raster_header(image, driver=cls.driver).grid
         if shape != (grid.height, grid.width):
@@ -267,7 +272,7 @@ class PlanetCRCloudMask(NativeRasterDataset):
         """Read the share of cloud of a mask.
 
         Args:
-            header: header of the mask.
+            header: Header of the mask.
 
         Returns:
             Share in [0, 1].
@@ -283,10 +288,9 @@ class PlanetCRCloudMask(NativeRasterDataset):
     def _image_of(filepath: str) -> str:
         """The cloudy GeoTIFF of the same patch."""
         head, *names = os.path.abspath(filepath).rsplit(os.sep, 3)
-        names = [
-            name.replace(KINDS['cloud_mask'], KINDS['cloudy'], 1) for name in names
-        ]
-        return os.path.join(head, *names).removesuffix('.npy') + '.tif'
+        mask, image = MODALITIES['cloud_mask'], MODALITIES['cloudy']
+        names = [name.replace(mask.folder, image.folder, 1) for name in names]
+        return os.path.join(head, *names).removesuffix(mask.suffix) + image.suffix
 
 
 def _read_mask(
@@ -302,19 +306,16 @@ def _read_mask(
 
 
 def check_level(level: int) -> None:
-    """Refuse a level of land cover that there is none of."""
+    """Check that a level of land cover exists."""
     if level not in PlanetCRWorldCover.codes:
         raise ValueError(f'landcover level {level!r} is not one of 1 and 2')
 
 
 #: Data set class of each modality.
-COMPONENTS: dict[str, type[NativeRasterDataset]] = {
+COMPONENTS: dict[ModalityName, type[NativeRasterDataset]] = {
     'cloudy': PlanetCRCloudy,
     'clear': PlanetCRClear,
     'sentinel1': PlanetCRSentinel1,
     'worldcover': PlanetCRWorldCover,
     'cloud_mask': PlanetCRCloudMask,
 }
-
-#: Modalities at 10 m.
-COARSE = ('sentinel1', 'worldcover')

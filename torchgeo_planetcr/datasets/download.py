@@ -34,11 +34,11 @@ SAMPLE_FILES: Mapping[str, str] = {
 def download_sample(root: Path) -> None:
     """Download the two patches that the authors of Planet-CR publish.
 
-    A file that is there already, with the right checksum, is not fetched again, so that
-    an interrupted download goes on where it stopped.
+    A file that exists and has the right checksum is not downloaded again, so that an
+    interrupted download goes on where it stopped.
 
     Args:
-        root: folder to put ``train``, ``test`` and the lists in
+        root: Folder to put ``train``, ``test`` and the lists in.
 
     Raises:
         RuntimeError: If a file cannot be fetched or its checksum is wrong.
@@ -48,11 +48,11 @@ def download_sample(root: Path) -> None:
         try:
             download_url(SAMPLE_URL + name, *os.path.split(path), sha256=sha256)
         except RuntimeError:
-            # TorchGeo moves a file to its place before it looks at the checksum.
+            # TorchGeo moves a file to its place before it compares the checksum.
             os.remove(path)
             raise
         except (OSError, HTTPException) as error:
             raise RuntimeError(
                 f'{SAMPLE_URL}{name} cannot be fetched ({error}): run the same command '
-                'again, it goes on from here'
+                'again, which goes on from here'
             ) from error

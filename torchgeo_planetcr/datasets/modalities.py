@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The table of modalities: each fact about one of them stands here, and only here."""
+"""The table of modalities, the one place for each fact about a modality."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import numpy as np
 
 type ModalityName = Literal['cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask']
 
-#: Surface reflectance is stored times this.
+#: Factor by which surface reflectance is multiplied in files.
 REFLECTANCE_SCALE = 10000
 
-#: Bands of PlanetScope that show red, green and blue.
+#: Short names of the bands of PlanetScope for red, green and blue.
 RGB_BANDS = ('R', 'G', 'B')
 
 
@@ -26,10 +26,10 @@ class Modality(NamedTuple):
     #: Key in a sample.
     key: str
 
-    #: What figures and reports call it.
+    #: Its name in figures and reports.
     title: str
 
-    #: How its folders and files in the archive begin, and how its files end.
+    #: Start of the names of its folders and files in the archive, and end of the files'.
     folder: str
     suffix: str
 
@@ -53,16 +53,21 @@ class Modality(NamedTuple):
     #: Column in the lists of the authors.
     list_column: int
 
-    #: The grid of a patch is that of its modality with the lowest rank.
+    #: A patch has the grid of its modality with the lowest rank.
     grid_rank: int
 
-    #: Least and largest value of each band: what the authors normalize to 0 and 1.
-    #: Masks have none.
+    #: Values of each band that the authors normalize to 0 and 1. Empty for masks.
     lower: tuple[float, ...] = ()
     upper: tuple[float, ...] = ()
 
-    #: Least and largest value of each band that figures tell apart.
+    #: Least and largest value of each band that figures distinguish. Empty if the range
+    #: depends on the image.
     shown: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def filename_glob(self) -> str:
+        """Glob expression for the names of its files in the archive."""
+        return f'{self.folder}_*{self.suffix}'
 
     @property
     def is_coarse(self) -> bool:
@@ -170,13 +175,13 @@ MODALITIES: Mapping[ModalityName, Modality] = {
 #: Modalities in the order of the columns of the authors' lists.
 LIST_COLUMNS = tuple(sorted(MODALITIES, key=lambda name: MODALITIES[name].list_column))
 
-#: Modalities whose grid the patches have, the first that is there.
+#: Modalities in the order of their rank: a patch has the grid of the first that is there.
 GRID_ORDER = tuple(sorted(MODALITIES, key=lambda name: MODALITIES[name].grid_rank))
 
 #: Positions of red, green and blue in an image of PlanetScope.
 RGB_INDICES = [MODALITIES['cloudy'].bands.index(band) for band in RGB_BANDS]
 
-#: Backscatter in dB where there is no image of Sentinel-1 at all, in VV and VH. Hardly any
-#: ground returns so little in both. After normalization it is 0, see
+#: VV and VH in dB where there is no Sentinel-1 image at all. Hardly any ground has such low
+#: backscatter in both. It is 0 after normalization, see
 #: :data:`torchgeo_planetcr.transforms.MISSING_BACKSCATTER`.
 MISSING_DECIBELS = MODALITIES['sentinel1'].lower

@@ -19,48 +19,36 @@ from torchgeo.datasets import DatasetNotFoundError, RasterDataset
 from torchgeo.datasets.utils import Path, Sample
 
 from .alignment import enlarge
-from .archive import GRID_ORDER, KINDS, SEASONS, SPLITS
-from .components import (
-    COARSE,
-    COMPONENTS,
-    Modality,
-    PlanetCRCloudy,
-    PlanetCRWorldCover,
-    check_level,
-)
+from .archive import SEASONS, SPLITS
+from .components import COMPONENTS, PlanetCRCloudy, PlanetCRWorldCover, check_level
+from .footprints import WGS84, native_index
 from .grid import Grid, mosaic
 from .header import HeaderTable, RasterHeader
 from .index import PATCH_COLUMNS, ArchiveIndex, open_index
-from .native import NativeGeoDataset, NativeRasterDataset, native_index, report_problems
+from .modalities import GRID_ORDER, MODALITIES, ModalityName
+from .native import NativeGeoDataset
+from .native_raster import NativeRasterDataset, report_problems
 from .plot import plot_sample
-
-MODALITIES: tuple[Modality, ...] = (
-    'cloudy',
-    'clear',
-    'sentinel1',
-    'worldcover',
-    'cloud_mask',
-)
 
 
 class PlanetCRNotFoundError(DatasetNotFoundError):
-    """Raised when there is no Planet-CR where it is looked for."""
+    """Raised when a folder holds no patch of a split of Planet-CR."""
 
     def __init__(self, root: Path, split: str) -> None:
         """Initialize a new PlanetCRNotFoundError instance.
 
         Args:
-            root: folder that was searched.
-            split: split that was looked for.
+            root: Folder that was searched.
+            split: Split that was searched for.
         """
         FileNotFoundError.__init__(
             self,
             f'Planet-CR not found: no patch of split={split!r} in root={str(root)!r}. '
             'Either name the folder that holds `train/` and `test/`, or get the data. '
             'The full archive is given on request, for research: register with '
-            "Planet's education and research programme, then write to the address in "
+            "Planet's education and research program, then write to the address in "
             'https://github.com/zhu-xlab/M3R-CR. Its authors publish a sample of two '
-            f'patches: `planetcr download-sample {root}`.',
+            f'patches: `planetcr download-sample {root}`',
         )
         self._arguments = root, split
 
@@ -78,7 +66,7 @@ class PlanetCR(NativeGeoDataset):
 
     Dataset features:
 
-    * Cloudy and cloud-free PlanetScope images with 3 m per pixel resolution
+    * Cloudy and clear PlanetScope images with 3 m per pixel resolution
     * Sentinel-1 backscatter and ESA WorldCover 2020 with 10 m per pixel resolution
     * Cloud masks (coarse; without shadow, and with haze unmarked)
     * 780 areas over all continents and seasons, split by area
@@ -111,10 +99,10 @@ class PlanetCR(NativeGeoDataset):
 
     255 stands for no land cover in both.
 
-    A sample has these keys, as far as their modality is requested:
+    A sample has these keys, for the modalities that are requested:
 
     * ``image``: cloudy PlanetScope, (4, H, W) float32
-    * ``image_clear``: cloud-free PlanetScope, (4, H, W) float32
+    * ``image_clear``: clear PlanetScope, (4, H, W) float32
     * ``image_s1``: Sentinel-1, (2, H, W) float32
     * ``mask``: land cover, (H, W) int64
     * ``mask_cloud``: 1 where there is cloud, (H, W) int64
@@ -130,19 +118,15 @@ class PlanetCR(NativeGeoDataset):
     rgb_bands = PlanetCRCloudy.rgb_bands
 
     #: Key of each modality in a sample.
-    keys: ClassVar[dict[str, str]] = {
-        'cloudy': 'image',
-        'clear': 'image_clear',
-        'sentinel1': 'image_s1',
-        'worldcover': 'mask',
-        'cloud_mask': 'mask_cloud',
+    keys: ClassVar[dict[ModalityName, str]] = {
+        name: row.key for name, row in MODALITIES.items()
     }
 
     def __init__(
         self,
         root: Path = 'data',
         split: Literal['train', 'val', 'test'] = 'train',
-        modalities: Modality | Sequence[Modality] = MODALITIES,
+        modalities: ModalityName | Sequence[ModalityName] = tuple(MODALITIES),
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         transforms: Callable[[Sample], Sample] | None = None,
@@ -151,21 +135,21 @@ class PlanetCR(NativeGeoDataset):
         """Initialize a new PlanetCR instance.
 
         Args:
-            root: folder that holds ``train`` and ``test``
-            split: one of 'train', 'val' and 'test'; without a list of the authors, 'val'
-                is a tenth of the areas of the folder ``train``
-            modalities: what to load, one or more
-            alignment: how Sentinel-1 and land cover (10 m) meet the 3 m grid: 'geo'
-                places them by their coordinates, Sentinel-1 bilinear and land cover
-                nearest; 'reference' does what the authors' loader does, which stretches
-                their pixels over the patch by nearest neighbour and ignores an offset of
-                up to 2 m; 'native' leaves them on their own grid
-            landcover_level: 1 for the authors' seven classes, 2 for WorldCover's eleven
-            transforms: a function/transform that takes an input sample
-                and returns a transformed version
-            strict: raise an error for a patch with a missing or unreadable file, which
-                otherwise is left out with a warning; headers and lengths of files are
-                looked at, but not each pixel
+            root: Folder that holds ``train`` and ``test``.
+            split: One of 'train', 'val' and 'test'. Without a list of the authors, 'val'
+                is a tenth of the areas of the folder ``train``.
+            modalities: One or more modalities to load.
+            alignment: How Sentinel-1 and land cover (10 m) get on the 3 m grid. 'geo'
+                places them by their coordinates, Sentinel-1 by bilinear interpolation and
+                land cover by nearest neighbor. 'reference' does what the authors' loader
+                does: it stretches their pixels over the patch by nearest neighbor and
+                ignores an offset of up to 2 m. 'native' leaves them on their own grid.
+            landcover_level: 1 for the authors' seven classes, 2 for WorldCover's eleven.
+            transforms: A function/transform that takes an input sample
+                and returns a transformed version.
+            strict: Raise an error for a patch with a missing or unreadable file, which
+                otherwise is left out with a warning. This checks the headers and lengths
+                of files, but not each pixel.
 
         Raises:
             DatasetNotFoundError: If there is no patch of this split.
@@ -173,10 +157,11 @@ class PlanetCR(NativeGeoDataset):
             ValueError: If an argument is unknown, or a list is malformed.
         """
         wanted = {modalities} if isinstance(modalities, str) else set(modalities)
-        if unknown := wanted - set(MODALITIES):
-            raise ValueError(f'modalities={sorted(unknown)} are not among {MODALITIES}')
+        known = tuple(MODALITIES)
+        if unknown := wanted - set(known):
+            raise ValueError(f'modalities={sorted(unknown)} are not among {known}')
         if not wanted:
-            raise ValueError(f'modalities is empty: name some of {MODALITIES}')
+            raise ValueError(f'modalities is empty: name some of {known}')
         if alignment not in ('geo', 'reference', 'native'):
             raise ValueError(
                 f"alignment={alignment!r} is not one of 'geo', 'reference' and 'native'"
@@ -186,7 +171,9 @@ class PlanetCR(NativeGeoDataset):
             raise ValueError(f'split={split!r} is not one of {SPLITS}')
         self.root = root
         self.split = split
-        self.modalities = tuple(m for m in MODALITIES if m in wanted)
+        self.modalities: tuple[ModalityName, ...] = tuple(
+            name for name in MODALITIES if name in wanted
+        )
         self.alignment = alignment
         self.landcover_level = landcover_level
         self.transforms = transforms
@@ -197,7 +184,7 @@ class PlanetCR(NativeGeoDataset):
         self._intersect(patches, strict)
 
     def _patches_of_split(self, index: ArchiveIndex) -> ArchiveIndex:
-        """Patches of the split, and what their user should know."""
+        """Select the patches of the split, and warn of what users should know."""
         if error := index.error(self.split):
             raise ValueError(error)
         if note := index.notes.get(self.split):
@@ -218,7 +205,11 @@ class PlanetCR(NativeGeoDataset):
         return train._replace(table=train.table.set_column(0, 'split', names))
 
     def _intersect(self, patches: ArchiveIndex, strict: bool) -> None:
-        """Make the components, and the index of the patches that all of them cover."""
+        """Make the components, and the index of the patches that all of them cover.
+
+        Raises:
+            OSError: If no patch, or if *strict* and not each patch, can be used.
+        """
         names = patches.column('patch')
         reasons: dict[str, str] = {}
         for modality in self.modalities:
@@ -255,17 +246,17 @@ class PlanetCR(NativeGeoDataset):
             report_problems('patch', reasons, strict or not patches.table.num_rows)
 
         worldcover = functools.partial(PlanetCRWorldCover, level=self.landcover_level)
-        create: dict[str, Callable[..., NativeRasterDataset]]
+        create: dict[ModalityName, Callable[..., NativeRasterDataset]]
         create = {**COMPONENTS, 'worldcover': worldcover}
-        #: Data set of each modality; rows of all their headers are those of the patches.
-        self.components: dict[str, NativeRasterDataset] = {
+        #: Data set of each modality. All their headers are in the order of the patches.
+        self.components: dict[ModalityName, NativeRasterDataset] = {
             modality: create[modality](self.root, headers=headers[modality])
             for modality in self.modalities
         }
         self._reference = reference
         self._aois = patches.column('aoi').unique()
         columns = {name: patches.column(name).array for name in PATCH_COLUMNS}
-        paths = {modality: patches.filepaths(modality).array for modality in KINDS}
+        paths = {modality: patches.filepaths(modality).array for modality in MODALITIES}
         self.index = native_index(
             {'filepath': paths[reference], **columns, **paths},
             headers[reference],
@@ -299,14 +290,14 @@ class PlanetCR(NativeGeoDataset):
         roi: Polygon | MultiPolygon | None = None,
         cloud_cover: tuple[float, float] | None = None,
     ) -> Self:
-        """Select patches; several conditions must hold together.
+        """Select the patches that meet all of some conditions.
 
         Args:
-            season: one or more of 'spring', 'summer', 'fall' and 'winter'
-            aoi: one or more areas, such as 'fall_1'
-            roi: polygon in EPSG:4326 (longitude, latitude) that patches must intersect
-            cloud_cover: least and largest share of cloud in the cloud mask, in [0, 1];
-                a patch without a readable mask has none
+            season: One or more of 'spring', 'summer', 'fall' and 'winter'.
+            aoi: One or more areas, such as 'fall_1'.
+            roi: Polygon in EPSG:4326 (longitude, latitude) that patches must intersect.
+            cloud_cover: Least and largest share of cloud in the cloud mask, in [0, 1].
+                This leaves out patches without a readable mask.
 
         Returns:
             A data set with these patches, which can be filtered again.
@@ -323,11 +314,11 @@ class PlanetCR(NativeGeoDataset):
                 names = {wanted} if isinstance(wanted, str) else set(wanted)
                 if unknown := names - set(known):
                     raise ValueError(
-                        f'{column}={sorted(unknown)} not among {", ".join(known)}'
+                        f'{column}={sorted(unknown)} are not among {", ".join(known)}'
                     )
                 keep &= self.index[column].isin(names).to_numpy()
         if roi is not None:
-            keep &= self.index.geometry.to_crs('EPSG:4326').intersects(roi).to_numpy()
+            keep &= self.index.geometry.to_crs(WGS84).intersects(roi).to_numpy()
         if cloud_cover is not None:
             lower, upper = cloud_cover
             if not 0 <= lower <= upper <= 1:
@@ -335,20 +326,21 @@ class PlanetCR(NativeGeoDataset):
                     f'cloud_cover={cloud_cover} is not a range (least, largest) in [0, 1]'
                 )
             keep &= self.index['cloud_cover'].between(lower, upper).to_numpy()
-        return self._select(keep)
+        return self._with_view(self.index_view.select(keep))
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
         reference = self.components[self._reference].headers
-        places = [reference.find(path) for path in self._column('filepath')[rows]]
+        paths = self.index_view.column('filepath')[rows]
+        places = [reference.find(path) for path in paths]
         sample: Sample = {}
         for modality, component in self.components.items():
             headers = [component.headers[place] for place in places]
-            if modality not in COARSE:
+            if not MODALITIES[modality].is_coarse:
                 array = component.read_mosaic(headers, grid)
             elif self.alignment == 'native':
                 array = component.read_mosaic(
-                    headers, _window_on(headers[0].grid, grid)
+                    headers, _nearest_window(headers[0].grid, grid)
                 )
             else:
                 patches = [reference[place].grid for place in places]
@@ -390,19 +382,18 @@ class PlanetCR(NativeGeoDataset):
         """Plot a sample from the dataset.
 
         Args:
-            sample: a sample of the data set, with reflectance x 10000 and dB; a
+            sample: A sample of the data set, with reflectance x 10000 and dB. A
                 ``prediction`` in it is drawn too, (4, H, W) as an image and (H, W) as
-                land cover
-            show_titles: flag indicating whether to show titles above each panel
-            suptitle: optional string to use as a suptitle
+                land cover.
+            show_titles: Whether to show a title above each panel.
+            suptitle: Title of the whole figure.
 
         Returns:
-            a matplotlib Figure with the rendered sample
+            A matplotlib Figure with the rendered sample.
         """
         level = self.landcover_level
         return plot_sample(
             sample,
-            [self.all_bands.index(band) for band in self.rgb_bands],
             PlanetCRWorldCover.classes[level],
             PlanetCRWorldCover.colors[level],
             show_titles,
@@ -411,7 +402,7 @@ class PlanetCR(NativeGeoDataset):
 
 
 def _covers(sources: HeaderTable, patches: HeaderTable) -> NDArray[np.bool_]:
-    """Whether rasters cover patches but for less than one pixel of their own."""
+    """Whether rasters cover patches, except for less than one pixel of the raster."""
     xmin, ymin, xmax, ymax = sources.bounds().T
     west, south, east, north = patches.bounds().T
     xres, yres = sources.numbers('xres'), sources.numbers('yres')
@@ -424,8 +415,8 @@ def _covers(sources: HeaderTable, patches: HeaderTable) -> NDArray[np.bool_]:
     )
 
 
-def _window_on(source: Grid, grid: Grid) -> Grid:
-    """Window of *source* nearest to *grid*, of a size that depends on its size alone."""
+def _nearest_window(source: Grid, grid: Grid) -> Grid:
+    """Window of *source* nearest to *grid*; its size depends on that of *grid* alone."""
     window = source.snap(grid.bounds)
     row, col = source.offset(window)
     window = window._replace(height=max(window.height, 1), width=max(window.width, 1))

@@ -1,37 +1,20 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""New patches in the layout of the archive."""
+"""Files that appear whole or not at all."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
-import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
-from .archive import GRID_ORDER, patch_path
-from .components import Modality
 from .grid import Grid
-
-#: Type of each modality in the archive.
-DTYPES: dict[str, type[np.generic]] = {
-    'cloudy': np.uint16,
-    'clear': np.uint16,
-    'sentinel1': np.float64,
-    'worldcover': np.uint8,
-    'cloud_mask': np.bool_,
-}
-
-#: Value of pixels without data, in the modalities that declare one.
-NODATA: dict[str, int] = {'cloudy': 0, 'clear': 0}
-
 
 #: Free space that is mentioned where a file cannot be written, in bytes.
 LITTLE = 100_000_000
@@ -55,51 +38,28 @@ def unwritten(path: Path, error: Exception) -> OSError:
     return OSError(f'{path} cannot be written{left}: {error}')
 
 
-def write_patch(
-    root: Path,
-    split: Literal['train', 'test'],
-    aoi: str,
-    number: int,
-    images: Mapping[Modality, tuple[NDArray[Any], Grid]],
-    description: str = '',
-) -> None:
-    """Write the files of a patch as the archive has them.
-
-    GeoTIFFs are uncompressed, striped and pixel-interleaved, and the cloud mask is a
-    ``.npy`` file. Files appear under their names one after the other when all of them are
-    written, that of the cloudy image last: where it is, the patch is whole.
+@contextmanager
+def appears_whole(*paths: Path, folder: Path | None = None) -> Iterator[list[str]]:
+    """Write files that appear whole or not at all.
 
     Args:
-        root: folder that holds ``train`` and ``test``.
-        split: folder to write to.
-        aoi: name of the area, ``<season>_<number>``.
-        number: number of the patch in it.
-        images: array of shape (C, H, W) and grid, for each modality. The cloud mask has
-            one channel and the grid of the cloudy image.
-        description: what GeoTIFFs say of themselves (TIFF's ``ImageDescription``).
+        *paths: The files.
+        folder: Existing folder, on the same disk, for a hidden folder that holds the files
+            until they are finished (defaults to that of the first file).
+
+    Yields:
+        Path to write each file to. At the end, the files are renamed in this order.
 
     Raises:
-        OSError: If a file cannot be written.
+        OSError: If a file cannot be renamed.
     """
-    os.makedirs(root, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix='.unfinished-') as folder:
-        written = {}
-        for modality in sorted(images, key=GRID_ORDER.index, reverse=True):
-            path = patch_path(root, split, aoi, number, modality)
-            array, grid = images[modality]
-            array = array.astype(DTYPES[modality], copy=False)
-            written[path] = os.path.join(folder, os.path.basename(path))
-            try:
-                if path.endswith('.npy'):
-                    np.save(written[path], array[0])
-                else:
-                    nodata = NODATA.get(modality)
-                    write_geotiff(written[path], array, grid, nodata, description)
-            except (OSError, RasterioError) as error:
-                raise unwritten(path, error) from error
-        for path, unfinished in written.items():
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            os.replace(unfinished, path)
+    if folder is None:
+        folder = os.path.dirname(paths[0]) or os.curdir
+    with tempfile.TemporaryDirectory(dir=folder, prefix='.unfinished-') as hidden:
+        unfinished = [os.path.join(hidden, os.path.basename(path)) for path in paths]
+        yield unfinished
+        for path, unfinished_path in zip(paths, unfinished):
+            os.replace(unfinished_path, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -165,5 +125,4 @@ def write_geotiff(
         dataset.write(array)
     # GDAL does not tell of a full disk on closing a file
     if os.path.getsize(path) < array.nbytes:
-        msg = 'the disk took only a part of it'
-        raise OSError(msg)
+        raise OSError('the disk took only a part of it')

@@ -21,30 +21,40 @@ from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import GeoSlice
 from torchgeo.samplers import GeoSampler
 
-from ..datasets.native import NativeSlice, kept_parts, reproject, to_boxes
+from ..datasets.footprints import (
+    WGS84,
+    clip_footprints,
+    native_bounds,
+    reproject,
+    to_boxes,
+)
+from ..datasets.slices import NativeSlice
 
-#: Rounds of drawing windows until enough lie in the region of interest, at most.
+#: Times that windows are drawn at most, until enough lie in the region of interest.
 MAX_DRAWS = 1000
 
-#: Rows of the index and upper left corners, (row, column) in the patch, of windows.
+#: Windows that are drawn in addition, as some lie outside of the region of interest.
+SPARE_DRAWS = 100
+
+#: Row of the index and upper left corner, (row, column) in the patch, of each window.
 Windows = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 #: Share of a pixel by which coordinates may be off.
 TOLERANCE = 1e-3
 
 
-def to_pixels(size: tuple[int, int] | int, name: str) -> tuple[int, int]:
+def check_size(size: tuple[int, int] | int, name: str) -> tuple[int, int]:
     """Check a number of pixels, or a pair of them.
 
     Args:
-        size: number of rows and columns, or (rows, columns).
-        name: name of the argument, for the error.
+        size: Number of rows and columns, or (rows, columns).
+        name: Name of the argument, for the error.
 
     Returns:
         (rows, columns).
 
     Raises:
-        ValueError: If *size* is anything else, or not positive.
+        ValueError: If *size* is neither, or not positive.
     """
     pair = size if isinstance(size, Sequence) else (size, size)
     try:
@@ -59,36 +69,40 @@ def to_pixels(size: tuple[int, int] | int, name: str) -> tuple[int, int]:
 
 
 def count_processes() -> int:
-    """Number of processes that share the windows, 1 without a process group."""
+    """Number of processes that share the windows: 1 without a process group."""
     initialized = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if initialized else 1
 
 
-def kept_pixels(index: GeoDataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pixels of the files of a native index that its geometry keeps.
+def pixel_ranges(index: GeoDataFrame) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Ranges of pixels of the patches that the geometry of a native index covers.
 
     Args:
-        index: index of a native data set, or of an intersection with one.
+        index: Index of a native data set, or of an intersection with one.
 
     Returns:
-        First and last (row, column), exclusive, of each row, of shape (N, 2).
+        First and last (row, column), the last exclusive, of each patch, both of shape
+        (N, 2).
     """
-    kept, _ = kept_parts(index)
-    grids = (
-        np.array(index[f'native_{name}'].tolist()).reshape(-1, size)
-        for name, size in (('bounds', 4), ('res', 2))
+    parts, _ = clip_footprints(index)
+    return _pixel_ranges(
+        shapely.bounds(parts), native_bounds(index), _native_res(index)
     )
-    return _pixels(shapely.bounds(kept), *grids)
 
 
-def _pixels(
+def _native_res(index: GeoDataFrame) -> NDArray[np.float64]:
+    """Resolution (xres, yres) of the patches, of shape (N, 2)."""
+    return np.array(index['native_res'].tolist()).reshape(-1, 2)
+
+
+def _pixel_ranges(
     bounds: NDArray[np.float64],
-    native_bounds: NDArray[np.float64],
+    patch_bounds: NDArray[np.float64],
     res: NDArray[np.float64],
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and last (row, column), exclusive, of the whole pixels in *bounds*."""
     xmin, ymin, xmax, ymax = bounds.T
-    west, _, _, north = native_bounds.T
+    west, _, _, north = patch_bounds.T
     xres, yres = res.T
     start = np.stack([(north - ymax) / yres, (xmin - west) / xres], axis=1)
     stop = np.stack([(north - ymin) / yres, (xmax - west) / xres], axis=1)
@@ -100,16 +114,16 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
     """Abstract base class of samplers on the pixel grid of each patch.
 
     A patch is a row of the index of the data set. Every window lies wholly inside one
-    patch, inside the part of it that the geometry of the index keeps (split helpers cut
+    patch, inside the part of it that the geometry of the index covers (split helpers cut
     it), and inside the region of interest.
 
-    Where a process group of :mod:`torch.distributed` is set up when an epoch starts, its
+    If a process group of :mod:`torch.distributed` is set up when an epoch starts, its
     processes share the windows: process *r* of *W* takes windows *r*, *r + W*, and so on.
-    Where there are fewer windows than processes, each process takes all of them: Lightning
-    gives up if one has no batch, and a mean over all processes stays what it is.
+    If there are fewer windows than processes, each process takes all of them: Lightning
+    fails if a process has no batch, and a mean over all processes stays the same.
 
-    It is a :class:`~torch.utils.data.DistributedSampler` because Lightning leaves nothing
-    else as it is: its wrapper would repeat windows, and draw the same in each epoch.
+    It is a :class:`~torch.utils.data.DistributedSampler` because Lightning wraps any other
+    sampler in one, which would repeat windows and draw the same windows in each epoch.
     """
 
     def __init__(
@@ -133,7 +147,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
             TypeError: If *dataset* does not keep native grids.
             ValueError: If *size* is larger than a patch, or the CRS of *dataset* was set.
         """
-        # Not that of DistributedSampler, which asks for the process group at once
+        # Without DistributedSampler.__init__, which needs the process group at once
         self.epoch = 0
         index = dataset.index
         if 'native_crs' not in index:
@@ -149,30 +163,31 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         self._crs = index['native_crs'].to_numpy(dtype=object)
         self._times = index.index
         self._filepaths = index['filepath'].tolist() if 'filepath' in index else None
-        self._bounds = np.array(index['native_bounds'].tolist()).reshape(-1, 4)
-        self._res = np.array(index['native_res'].tolist()).reshape(-1, 2)
+        self._bounds, self._res = native_bounds(index), _native_res(index)
         if resolution := getattr(dataset, 'resampled_to', None):
             self._res = np.broadcast_to(resolution, self._res.shape)
         self._roi = roi
 
-        footprints = to_boxes(self._bounds)
-        kept, is_whole = kept_parts(index)
-        start, stop = self._pixels_of(shapely.bounds(kept))
+        parts, is_whole = clip_footprints(index)
+        start, stop = self._pixels_in(shapely.bounds(parts))
         self._sizes = self._window_sizes(size, stop - start)
 
         #: First and last row and column of the upper left corner of a window.
         self._first, self._last = start, stop - self._sizes
-        # Polygons that windows must be checked against, None where all windows lie in.
-        tolerance = TOLERANCE * self._res.min(axis=1)
+        #: Polygons that must cover the windows, None for whole patches.
         self._parts = np.full(len(index), None, dtype=object)
         cut = ~is_whole
-        self._parts[cut] = shapely.buffer(kept[cut], tolerance[cut], join_style='mitre')
+        tolerance = TOLERANCE * self._res.min(axis=1)
+        self._parts[cut] = shapely.buffer(
+            parts[cut], tolerance[cut], join_style='mitre'
+        )
+        #: Whether all of a patch lies in the region of interest.
         self._in_roi = np.ones(len(index), dtype=bool)
         rows = np.flatnonzero((self._last >= self._first).all(axis=1))
         if roi is not None:
-            areas = reproject(footprints, self._crs, 'EPSG:4326')
-            self._in_roi = shapely.covers(roi, areas)
-            rows = rows[shapely.intersects(roi, areas[rows])]
+            footprints = reproject(to_boxes(self._bounds), self._crs, WGS84)
+            self._in_roi = shapely.covers(roi, footprints)
+            rows = rows[shapely.intersects(roi, footprints[rows])]
         #: Rows of the index in which windows may lie.
         self._rows = rows
 
@@ -202,26 +217,26 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         return self._length
 
     def _share(self, total: int) -> slice:
-        """The part of the windows of all processes that this one takes."""
+        """Part of the windows of all processes that this process takes."""
         processes = count_processes()
         if total < processes:
             return slice(None)
         return slice(distributed.get_rank() if processes > 1 else 0, None, processes)
 
-    def _pixels_of(
+    def _pixels_in(
         self, bounds: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """First and last (row, column), exclusive, of the whole pixels in *bounds*."""
-        return _pixels(bounds, self._bounds, self._res)
+        return _pixel_ranges(bounds, self._bounds, self._res)
 
     def _window_sizes(
-        self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
+        self, size: tuple[int, int] | int | None, part_sizes: NDArray[np.intp]
     ) -> NDArray[np.intp]:
         """Height and width of the windows of each patch."""
         if size is None:
-            return parts
-        height, width = to_pixels(size, 'size')
-        start, stop = self._pixels_of(self._bounds)
+            return part_sizes
+        height, width = check_size(size, 'size')
+        start, stop = self._pixels_in(self._bounds)
         too_small = np.flatnonzero(((stop - start) < (height, width)).any(axis=1))
         if len(too_small):
             row = too_small[0]
@@ -230,17 +245,16 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
                 f'size={size} is larger than {len(too_small)} patch(es), among them '
                 f'{name} with {tuple((stop - start)[row].tolist())} pixels'
             )
-        return np.broadcast_to(np.array([height, width]), parts.shape)
+        return np.broadcast_to(np.array([height, width]), part_sizes.shape)
 
     def _admissible(self, rows: NDArray[np.intp], corners: NDArray[np.intp]) -> Windows:
-        """Those windows that lie in the kept part of their patch and in the region."""
+        """Select the windows in the part of their patch and in the region of interest."""
         parts, in_roi = self._parts[rows], self._in_roi[rows]
         boxes = to_boxes(self._window_bounds(rows, corners))
         admissible = shapely.is_missing(parts) | shapely.covers(parts, boxes)
         if not in_roi.all():
             admissible[~in_roi] &= shapely.covers(
-                self._roi,
-                reproject(boxes[~in_roi], self._crs[rows[~in_roi]], 'EPSG:4326'),
+                self._roi, reproject(boxes[~in_roi], self._crs[rows[~in_roi]], WGS84)
             )
         return rows[admissible], corners[admissible]
 
@@ -278,10 +292,10 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
 class RandomNativePatchSampler(NativePatchSampler):
     """Sample windows at random.
 
-    Each window that fits, in whichever patch, is drawn with the same probability. The
-    windows depend on *generator* and the epoch alone: an epoch draws anew after
+    Each window that fits, in any patch, is drawn with the same probability. The windows
+    depend only on *generator* and the epoch: an epoch has other windows after
     ``set_epoch``, which Lightning calls. Processes that share an epoch draw a few
-    windows more where *length* is no multiple of their number, as each must have the
+    windows more if *length* is not a multiple of their number, as each must have the
     same number of batches in training.
     """
 
@@ -328,7 +342,7 @@ class RandomNativePatchSampler(NativePatchSampler):
             self.seed = int(torch.randint(2**62, ()))
         else:
             self.seed = int(np.random.default_rng(generator).integers(2**62))
-        # A region in which no window fits shows here, not in the first epoch.
+        # If no window fits in the region, this fails now and not in the first epoch.
         self._draw(np.random.default_rng(0), 1)
         pixels = (places + self._sizes[self._rows] - 1).prod(axis=1).sum()
         self._length = length or math.ceil(pixels / self._sizes[0].prod())
@@ -348,31 +362,33 @@ class RandomNativePatchSampler(NativePatchSampler):
         corners = np.empty((0, 2), dtype=np.intp)
         total = self._places[-1] if len(self._places) else 0
         for _ in range(MAX_DRAWS if total else 0):
-            # Some spare draws, as those outside of the region are thrown away.
-            place = rng.integers(total, size=count - len(rows) + 100)
+            place = rng.integers(total, size=count - len(rows) + SPARE_DRAWS)
             patch = np.searchsorted(self._places, place, side='right')
             row = self._rows[patch]
             width = self._last[row, 1] - self._first[row, 1] + 1
-            # Places are counted from the last one of the patch.
-            rest = self._places[patch] - place - 1
-            corner = self._first[row] + np.stack(np.divmod(rest, width), axis=1)
+            # Number of the place in its patch, counted from the last one
+            number = self._places[patch] - place - 1
+            corner = self._first[row] + np.stack(np.divmod(number, width), axis=1)
             row, corner = self._admissible(row, corner)
             rows = np.append(rows, row)
             corners = np.append(corners, corner, axis=0)
             if len(rows) >= count:
                 return rows[:count], corners[:count]
-        raise ValueError('no window of this size fits into the patches and the roi')
+        raise ValueError(
+            'no window of this size fits into the patches and the roi: reduce `size` or '
+            'enlarge `roi`'
+        )
 
     def _shrink_to_roi(self) -> None:
-        """Leave out places that the region excludes by its bounds, to draw less in vain."""
+        """Leave out places outside of the bounds of the region, which saves draws."""
         rows = self._rows[~self._in_roi[self._rows]]
         boxes = to_boxes(self._bounds[rows])
-        areas = reproject(boxes, self._crs[rows], 'EPSG:4326')
+        areas = reproject(boxes, self._crs[rows], WGS84)
         regions = shapely.intersection(areas, self._roi)
         bounds = self._bounds.copy()
-        bounds[rows] = shapely.bounds(reproject(regions, 'EPSG:4326', self._crs[rows]))
-        start, stop = self._pixels_of(bounds)
-        # A straight line in degrees is not quite one in metres.
+        bounds[rows] = shapely.bounds(reproject(regions, WGS84, self._crs[rows]))
+        start, stop = self._pixels_in(bounds)
+        # A straight line in degrees is not quite straight in meters.
         self._first = np.maximum(self._first, start - 1)
         self._last = np.minimum(self._last, stop + 1 - self._sizes)
         fits = (self._last >= self._first).all(axis=1)
@@ -382,8 +398,8 @@ class RandomNativePatchSampler(NativePatchSampler):
 class GriddedNativePatchSampler(NativePatchSampler):
     """Sample windows on a regular grid in each patch.
 
-    The grid starts at the upper left corner of each patch; its last row and column are
-    moved inwards so that they end at the edge.
+    The grid starts at the upper left corner of each patch. Its last row and column are
+    moved inward to end at the edge.
     """
 
     def __init__(
@@ -408,24 +424,27 @@ class GriddedNativePatchSampler(NativePatchSampler):
             ValueError: If *size* is larger than a patch, or *stride* is not positive.
         """
         super().__init__(dataset, size=size, roi=roi)
-        self.stride = to_pixels(size if stride is None else stride, 'stride')
+        self.stride = check_size(size if stride is None else stride, 'stride')
 
     def _windows(self) -> Windows:
         """Windows of all processes in an epoch, the same in each."""
         first, last = self._first[self._rows], self._last[self._rows]
         # Most patches have the same size, and so the same grid.
-        ranges, kinds = np.unique(
+        ranges, numbers = np.unique(
             np.concatenate([first, last], axis=1), axis=0, return_inverse=True
         )
-        grids = [self._grid(*bounds) for bounds in ranges.tolist()]
+        grids = [self._corners(*corners) for corners in ranges.tolist()]
         counts = np.array([len(grid) for grid in grids], dtype=np.intp)
-        rows = np.repeat(self._rows, counts[kinds])
+        rows = np.repeat(self._rows, counts[numbers])
         empty = np.empty((0, 2), dtype=np.intp)
         return self._admissible(
-            rows, np.concatenate([empty, *(grids[kind] for kind in kinds.tolist())])
+            rows,
+            np.concatenate([empty, *(grids[number] for number in numbers.tolist())]),
         )
 
-    def _grid(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.intp]:
+    def _corners(
+        self, top: int, left: int, bottom: int, right: int
+    ) -> NDArray[np.intp]:
         """Upper left corners of windows from a first to a last one."""
         tops = np.append(np.arange(top, bottom, self.stride[0]), bottom)
         lefts = np.append(np.arange(left, right, self.stride[1]), right)
@@ -434,7 +453,7 @@ class GriddedNativePatchSampler(NativePatchSampler):
 
 
 class CenterNativePatchSampler(NativePatchSampler):
-    """Sample the window in the centre of each patch, as evaluations do."""
+    """Sample the window in the center of each patch, as evaluations do."""
 
     def __init__(
         self,

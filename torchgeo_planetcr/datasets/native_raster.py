@@ -1,0 +1,343 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+"""Raster files of any number of coordinate reference systems as a data set."""
+
+import functools
+import glob
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import rasterio.warp
+import shapely
+import torch
+from geopandas import GeoDataFrame, GeoSeries
+from numpy.typing import NDArray
+from pyproj import CRS
+from torch import Tensor
+from torchgeo.datasets import DatasetNotFoundError, RasterDataset
+from torchgeo.datasets.utils import Path, Sample, array_to_tensor, find_files
+
+from .footprints import clip_footprints, native_index, reproject
+from .grid import Grid, crs_name, mosaic, parse_crs
+from .header import HeaderTable, RasterHeader
+from .native import NativeGeoDataset
+from .raster import FileChangedError, read_headers, read_pixels, read_raster_header
+
+#: Pieces into which an edge is cut where it is converted to another CRS.
+EDGE_PIECES = 32
+
+#: Problems that a message names.
+MAX_EXAMPLES = 3
+
+
+class LeftOutWarning(UserWarning):
+    """Some files or patches cannot be used and are left out."""
+
+
+def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> None:
+    """Report files or patches that cannot be used.
+
+    Args:
+        noun: What they are, in the singular.
+        problems: The reason for each.
+        strict: Raise an error instead of a warning.
+
+    Raises:
+        OSError: If *strict*.
+    """
+    examples = list(problems.values())[:MAX_EXAMPLES]
+    if len(problems) > MAX_EXAMPLES:
+        examples.append('...')
+    message = f'{len(problems)} {noun}(s) cannot be used: {"; ".join(examples)}'
+    if strict:
+        raise OSError(message)
+    warnings.warn(f'{message}. The rest is used.', LeftOutWarning, stacklevel=3)
+
+
+def find_in_folder(folder: Path, pattern: str) -> list[str]:
+    """Find files in a folder and its folders.
+
+    Args:
+        folder: Local folder, whatever characters its name has, or VSI path.
+        pattern: Glob expression for the names of the files.
+
+    Returns:
+        Sorted list of paths.
+    """
+    if os.path.isdir(folder):
+        path = os.path.join(glob.escape(os.fspath(folder)), '**', pattern)
+        return sorted(glob.iglob(path, recursive=True))
+    return find_files(folder, pattern)
+
+
+class NativeRasterDataset(NativeGeoDataset, RasterDataset):
+    """Raster files of any number of CRSs, each read on its own pixel grid.
+
+    Unlike in :class:`~torchgeo.datasets.RasterDataset`, no pixel is reprojected: files
+    keep their CRS, a window is read from the grid of its file, and a sample says in
+    ``crs``, ``bounds`` and ``transform`` where that is. Pixels are resampled only if the
+    resolution or the CRS is set, as ``&`` does for its second data set.
+
+    Subclasses may set :attr:`driver` and these class attributes of
+    :class:`~torchgeo.datasets.RasterDataset`: ``filename_glob``, ``filename_regex``,
+    ``date_format``, ``is_image``, ``all_bands``, ``rgb_bands`` and ``nodata``.
+
+    Files must be north-up and georeferenced.
+    """
+
+    #: The one GDAL driver that may read the files, None for any.
+    driver: str | None = None
+
+    def __init__(
+        self,
+        paths: Path | Iterable[Path] = 'data',
+        bands: Sequence[str] | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        strict: bool = False,
+        headers: HeaderTable | None = None,
+    ) -> None:
+        """Initialize a new NativeRasterDataset instance.
+
+        Args:
+            paths: One or more root directories to search or files to load.
+            bands: Bands to return (defaults to all bands).
+            transforms: A function/transform that takes an input sample
+                and returns a transformed version.
+            strict: Raise an error for an unreadable file instead of a warning.
+            headers: Headers of all files, if they are known already; *paths* is then
+                not searched.
+
+        Raises:
+            DatasetNotFoundError: If no readable file is found.
+            OSError: If *strict* and a file is unreadable.
+            ValueError: If *bands* are unknown.
+        """
+        self.paths = paths
+        self.transforms = transforms
+        self.bands = tuple(bands or self.all_bands)
+        if unknown := set(self.bands) - set(self.all_bands):
+            raise ValueError(
+                f'bands={sorted(unknown)} are not among all_bands={self.all_bands}'
+            )
+        self.band_indexes = [self.all_bands.index(band) + 1 for band in self.bands]
+
+        if headers is None:
+            found, problems = read_headers(self.files, self.read_header)
+            if problems:
+                report_problems('file', problems, strict)
+            headers = HeaderTable.from_headers(found.values())
+        if not len(headers):
+            raise DatasetNotFoundError(self)
+        #: Headers of the files, in the order of the index at the start.
+        self.headers = headers
+        if self.nodata is None:
+            self.nodata = headers[0].nodata
+
+    def _make_index(self) -> GeoDataFrame:
+        """Make the index, see :meth:`NativeGeoDataset._make_index`."""
+        filepaths = self.headers.table['filepath'].to_pandas()
+        times = [self._filepath_to_timestamp(filepath) for filepath in filepaths]
+        index = pd.IntervalIndex.from_tuples(times, closed='both')
+        return native_index({'filepath': filepaths.array}, self.headers, index)
+
+    @property
+    def crs(self) -> CRS:
+        """:term:`coordinate reference system (CRS)` of the index.
+
+        If it is set, pixels of files in another CRS are warped to it. In this way,
+        ``scenes & sentinel1`` puts Sentinel-1 into the CRS of PlanetScope scenes.
+        """
+        return super().crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        name = crs_name(new_crs)
+        if name == self.index_view.crs:
+            return
+        print(f'Converting {type(self).__name__} CRS from {self.crs} to {new_crs}')
+        parts, _ = clip_footprints(self.index)
+        # A straight edge of a scene is curved in another CRS.
+        lengths = np.sqrt(shapely.area(parts)) / EDGE_PIECES
+        parts = shapely.segmentize(parts, lengths)
+        parts = reproject(parts, self.index_view.column('native_crs'), name)
+        self.warped_to = name
+        self.index = self.index.set_geometry(
+            GeoSeries(parts, crs=parse_crs(name)).array
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """All files of the data set.
+
+        A folder is searched for ``filename_glob``; a file that is named in *paths*
+        belongs to the data set whatever its name.
+        """
+        paths = (
+            [self.paths] if isinstance(self.paths, str | os.PathLike) else self.paths
+        )
+        files: set[str] = set()
+        for path in paths:
+            if os.path.isfile(path):
+                files.add(str(path))
+            elif found := find_in_folder(path, self.filename_glob):
+                regex = re.compile(self.filename_regex, re.VERBOSE)
+                files.update(
+                    file
+                    for file in found
+                    if regex.match(os.path.basename(file)) and not os.path.isdir(file)
+                )
+            elif not os.path.isdir(path):
+                warnings.warn(
+                    f"Could not find any relevant files for provided path '{path}'. "
+                    'Path was ignored.',
+                    UserWarning,
+                )
+        return sorted(files)
+
+    @classmethod
+    def read_header(cls, filepath: str) -> RasterHeader:
+        """Read the header of one file.
+
+        Args:
+            filepath: File to read.
+
+        Returns:
+            The header.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If the file does not suit the data set.
+        """
+        return read_raster_header(filepath, len(cls.all_bands), cls.driver)
+
+    def read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window inside a file.
+
+        Args:
+            header: Header of the file.
+            row: First row.
+            col: First column.
+            height: Number of rows.
+            width: Number of columns.
+
+        Returns:
+            Array of shape (C, height, width), in the type of the file.
+
+        Raises:
+            OSError: If the file cannot be read, or has changed to one on another grid.
+        """
+        window = row, col, height, width
+        try:
+            return self._read_window(header, *window)
+        except FileChangedError:
+            current = self.read_header(header.filepath)
+            if current.grid != header.grid:
+                raise OSError(
+                    f'{header.filepath} has changed: open the data set again'
+                ) from None
+            return self._read_window(current, *window)
+        except OSError as error:
+            raise OSError(
+                f'{header.filepath} cannot be read, copy it again: {error}'
+            ) from error
+
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window of a file that has not changed, see :meth:`read_window`."""
+        bands, driver = self.band_indexes or (), self.driver
+        return read_pixels(header, row, col, height, width, bands, driver)
+
+    @property
+    def fill(self) -> float:
+        """Value of pixels without data, ``nodata`` or 0 if there is none."""
+        return 0 if self.nodata is None else self.nodata
+
+    def read_mosaic(
+        self, headers: Iterable[RasterHeader], grid: Grid, nodata: float | None = None
+    ) -> NDArray[Any]:
+        """Read files on one grid, the first on top.
+
+        Args:
+            headers: Headers of the files that meet *grid*.
+            grid: Grid of the result.
+            nodata: Value of pixels through which the files below show, if any.
+
+        Returns:
+            Array of shape (C, H, W); pixels that no file covers are :attr:`fill`.
+        """
+        parts = []
+        for header in headers:
+            read = functools.partial(self._read_onto, header)
+            parts.append((header.grid.bounds_in(grid.crs), read))
+        return mosaic(grid, parts, self.fill, nodata)
+
+    def _read_onto(self, header: RasterHeader, target: Grid) -> NDArray[Any]:
+        """Read the part of a file that lies under *target*."""
+        source = header.grid
+        if source.same_lattice(target):
+            row, col = source.offset(target)
+            row = min(max(row, 0), source.height - target.height)
+            col = min(max(col, 0), source.width - target.width)
+            return self.read_window(header, row, col, target.height, target.width)
+        # Read all source pixels that interpolation at the edge of the target may need.
+        xmin, ymin, xmax, ymax = target.bounds_in(source.crs)
+        dx = 2 * max((xmax - xmin) / target.width, source.xres)
+        dy = 2 * max((ymax - ymin) / target.height, source.yres)
+        rows, cols = source.inside((xmin - dx, ymin - dy, xmax + dx, ymax + dy))
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        if not (height and width):
+            shape = len(self.band_indexes or [1]), target.height, target.width
+            return np.ma.masked_all(shape)
+        array = self.read_window(header, rows.start, cols.start, height, width)
+        window = source.window(rows.start, cols.start, height, width)
+        grids: dict[str, Any] = {
+            'src_transform': window.transform,
+            'src_crs': window.crs,
+            'dst_transform': target.transform,
+            'dst_crs': target.crs,
+        }
+        shape = target.height, target.width
+        result = np.full((len(array), *shape), self.fill, array.dtype)
+        rasterio.warp.reproject(
+            array,
+            result,
+            **grids,
+            src_nodata=self.nodata,
+            dst_nodata=self.nodata,
+            resampling=self.resampling,
+        )
+        if source.crs == target.crs:
+            return result
+        # A rectangle in one CRS is no rectangle in another: corners have no source pixel.
+        covered = np.zeros(shape, dtype=np.uint8)
+        rasterio.warp.reproject(np.ones(array.shape[1:], np.uint8), covered, **grids)
+        return np.ma.MaskedArray(result, np.broadcast_to(covered == 0, result.shape))
+
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
+        """Read pixels, see :meth:`NativeGeoDataset._load`."""
+        filepaths = self.index_view.column('filepath')[rows]
+        headers = [self.headers[self.headers.find(path)] for path in filepaths]
+        data = self.to_tensor(self.read_mosaic(headers, grid, self.nodata))
+        return {'image': data} if self.is_image else {'mask': data.squeeze(0)}
+
+    def to_tensor(self, array: NDArray[Any]) -> Tensor:
+        """Turn pixels of the files into those of a sample.
+
+        Args:
+            array: Pixels of the files, (C, H, W).
+
+        Returns:
+            Tensor of the same shape, in the ``dtype`` of the data set.
+        """
+        if self.dtype == torch.float32:
+            return torch.from_numpy(array.astype(np.float32, order='C'))
+        return array_to_tensor(array).to(self.dtype)
