@@ -42,8 +42,7 @@ from small_scene import (
     write_scene,
 )
 
-from torchgeo_planetcr.datasets import PlanetCR
-from torchgeo_planetcr.datasets import NativeRasterDataset
+from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
 from torchgeo_planetcr.samplers import TileSampler
 from torchgeo_planetcr.scenes import Scene, SceneFiles

@@ -35,9 +35,9 @@ from rasterio.warp import transform_bounds
 from rasters import make_array, write
 
 from torchgeo_planetcr.datasets.modalities import ModalityName
+from torchgeo_planetcr.preparation.sources import PatchSources
 from torchgeo_planetcr.raster.grid import Grid
 from torchgeo_planetcr.scenes.mask import NO_MASK
-from torchgeo_planetcr.preparation.sources import PatchSources
 
 type Images = dict[ModalityName, tuple[NDArray[Any], Grid]]
 

@@ -20,8 +20,8 @@ import rasterio
 import torch
 
 from torchgeo_planetcr import PlanetCR, simulate
-from torchgeo_planetcr.raster.tiff import read_plain_header
 from torchgeo_planetcr.main import main
+from torchgeo_planetcr.raster.tiff import read_plain_header
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
 PLANETCR = Path(sys.executable).with_name('planetcr')

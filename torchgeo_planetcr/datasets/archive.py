@@ -20,7 +20,7 @@ import pandas as pd
 from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 from torchgeo.datasets.utils import Path
 
-from .header import Stamp
+from ..raster.header import Stamp
 from .modalities import LIST_COLUMNS, MODALITIES, ModalityName
 
 SPLITS = ('train', 'val', 'test')

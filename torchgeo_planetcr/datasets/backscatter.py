@@ -3,6 +3,8 @@
 
 """What stands for Sentinel-1 where it is missing: the one rule for all data sets."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,32 +14,36 @@ from .modalities import MISSING_DECIBELS
 type Decibels = NDArray[np.floating]
 
 
-def is_measured(values: Decibels) -> NDArray[np.bool_]:
-    """Find the pixels with both polarizations.
+def is_measured(values: Decibels, nodata: float | None = math.nan) -> NDArray[np.bool_]:
+    """Find the pixels at which both polarizations were measured.
 
     Args:
-        values: Backscatter in dB of shape (2, H, W).
+        values: Backscatter in dB of shape (2, ...).
+        nodata: Value of pixels without data; None if a file declares none: it is then
+            padded with 0.
 
     Returns:
-        Where both are finite, of shape (H, W).
+        Where both are finite and not *nodata*, of shape (...).
     """
-    return np.isfinite(values).all(axis=0)
+    nodata = 0 if nodata is None else nodata
+    return (np.isfinite(values) & (values != nodata)).all(axis=0)
 
 
 def mean_backscatter(values: Decibels) -> Decibels:
     """Find what stands for missing backscatter.
 
     Args:
-        values: Backscatter in dB of shape (2, N), all of it measured.
+        values: Backscatter in dB of shape (2, N), NaN where nothing was measured.
 
     Returns:
-        Mean of VV and VH, of shape (2,); where nothing was measured at all
+        Mean of VV and of VH, of shape (2,); where nothing was measured at all
         :data:`~torchgeo_planetcr.datasets.modalities.MISSING_DECIBELS`, with which
         networks are trained.
     """
-    if not values.size:
-        return np.array(MISSING_DECIBELS, np.float32)
-    return values.mean(axis=1)
+    measured = values[:, is_measured(values)]
+    if not measured.size:
+        return np.array(MISSING_DECIBELS, dtype=values.dtype)
+    return measured.mean(axis=1)
 
 
 def fill_gaps(values: Decibels, mean: Decibels) -> Decibels:
@@ -48,6 +54,7 @@ def fill_gaps(values: Decibels, mean: Decibels) -> Decibels:
         mean: What stands for it, of shape (2,).
 
     Returns:
-        Finite backscatter of the same shape.
+        Finite backscatter of the same shape and type.
     """
+    mean = mean.astype(values.dtype)
     return np.where(np.isfinite(values), values, mean[:, None, None])

@@ -6,23 +6,28 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path, Sample
 
-from .header import HeaderTable, RasterHeader
+from ..raster.grid import Grid
+from ..raster.header import HeaderTable, RasterHeader
+from ..raster.read import read_array_header, read_pixels, read_raster_header
+from .backscatter import fill_gaps, is_measured, mean_backscatter
 from .modalities import MODALITIES, RGB_BANDS, ModalityName
 from .native_raster import NativeRasterDataset
-from .raster import read_array_header, read_pixels, read_raster_header
 
 #: Values in dB that replace the infinite ones, beyond any that are measured.
 FINITE_DECIBELS = (-100, 100)
 
-#: Pixels of a scene that are in memory at once while its mean is computed.
+#: Pixels of a scene of which a mean is computed, or that are in memory at once meanwhile.
 MAX_PIXELS = 2**22
+
+#: Rows and columns of the windows that are spread over a larger scene for its mean.
+SPREAD = 16
 
 #: Class index of pixels without land cover.
 NO_CLASS = 255
@@ -54,19 +59,29 @@ class PlanetCRClear(PlanetCRCloudy):
 class PlanetCRSentinel1(NativeRasterDataset):
     """Sentinel-1 images of Planet-CR, or your own.
 
-    VV and VH at 10 m, in dB. NaN is replaced by the mean of the file, as the authors'
-    loader does, and an infinite value, such as that of zero power, by -100 or 100 dB.
+    VV and VH at 10 m, in dB. In the files of Planet-CR, NaN is replaced by the mean of the
+    file, as the authors' loader does, and an infinite value, such as that of zero power, by
+    -100 or 100 dB.
+
+    On the grid of other images, as in ``scenes & sentinel1``, missing backscatter is
+    replaced by the mean of VV and of VH in the files: where they are NaN, infinite, what
+    they declare as nodata or, if they declare none, 0, and where there is no file.
     """
 
     filename_glob = MODALITIES['sentinel1'].filename_glob
     all_bands = MODALITIES['sentinel1'].bands
     is_image = MODALITIES['sentinel1'].is_image
+    nodata = MODALITIES['sentinel1'].nodata
     driver = 'GTiff'
 
-    @property
-    def fill(self) -> float:
-        """Value of pixels without data: that of the files, or 0 if theirs is NaN."""
-        return 0 if math.isnan(super().fill) else super().fill
+    def fill_gaps(
+        self, array: NDArray[Any], headers: Iterable[RasterHeader]
+    ) -> NDArray[Any]:
+        """Replace missing backscatter, see :meth:`NativeRasterDataset.fill_gaps`."""
+        if np.isfinite(array).all():
+            return array
+        means = [_find_means(header).measured for header in headers]
+        return fill_gaps(array, mean_backscatter(np.stack(means, axis=1)))
 
     def _read_window(
         self, header: RasterHeader, row: int, col: int, height: int, width: int
@@ -75,26 +90,82 @@ class PlanetCRSentinel1(NativeRasterDataset):
         array = super()._read_window(header, row, col, height, width)
         if np.isfinite(array).all():
             return array
-        mean = array.dtype.type(_finite_mean(header))
+        mean = _find_means(header).valid
+        if math.isnan(mean):
+            raise ValueError(
+                f'{header.filepath} holds no valid pixel: remove its patch from the folder'
+            )
+        mean = array.dtype.type(mean)
         return np.where(np.isnan(array), mean, array.clip(*FINITE_DECIBELS))
+
+    def _read_measured(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window, with NaN where nothing was measured."""
+        array = super()._read_window(header, row, col, height, width)
+        is_gap = ~is_measured(array, header.nodata)
+        return np.where(is_gap, np.nan, array) if is_gap.any() else array
+
+    def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
+        """Read pixels, see :meth:`NativeGeoDataset._load`."""
+        headers = self.headers_of(rows)
+        array = self.read_mosaic(headers, grid, self.nodata, self._read_measured)
+        return {'image': self.to_tensor(self.fill_gaps(array, headers))}
+
+
+class _Means(NamedTuple):
+    """Means of an image of Sentinel-1, NaN if there is nothing to take them of."""
+
+    #: Of all of VV and VH but NaN, as the authors' loader has it.
+    valid: float
+
+    #: Of VV and of VH where both were measured.
+    measured: tuple[float, float]
 
 
 @functools.lru_cache(maxsize=128)
-def _finite_mean(header: RasterHeader) -> float:
-    """Mean of the valid VV and VH of a file, which may be a whole scene, in parts."""
-    grid, bands = header.grid, range(1, len(PlanetCRSentinel1.all_bands) + 1)
-    lines = max(MAX_PIXELS // grid.width, 1)
+def _find_means(header: RasterHeader) -> _Means:
+    """Find the means of a file, which may be a whole scene."""
+    grid = header.grid
+    means = _Means(math.nan, (math.nan, math.nan))
+    if grid.height * grid.width > MAX_PIXELS:
+        # One gap in a window must not read a scene to its end
+        means = _mean_of_parts(header, _spread_windows(grid))
+    if math.isnan(means.measured[0]):
+        lines = max(MAX_PIXELS // grid.width, 1)
+        parts = [
+            (row, 0, min(lines, grid.height - row), grid.width)
+            for row in range(0, grid.height, lines)
+        ]
+        means = _mean_of_parts(header, parts)
+    return means
+
+
+def _spread_windows(grid: Grid) -> list[tuple[int, int, int, int]]:
+    """Windows that are spread over a scene: first row and column, height and width."""
+    size = math.isqrt(MAX_PIXELS) // SPREAD
+    height, width = min(size, grid.height), min(size, grid.width)
+    rows = np.linspace(0, grid.height - height, SPREAD).astype(int).tolist()
+    cols = np.linspace(0, grid.width - width, SPREAD).astype(int).tolist()
+    return [(row, col, height, width) for row in rows for col in cols]
+
+
+def _mean_of_parts(
+    header: RasterHeader, parts: Iterable[tuple[int, int, int, int]]
+) -> _Means:
+    """Find the means over windows of a file."""
+    bands = range(1, len(PlanetCRSentinel1.all_bands) + 1)
     total, count = 0.0, 0
-    for row in range(0, grid.height, lines):
-        height = min(lines, grid.height - row)
-        array = read_pixels(header, row, 0, height, grid.width, bands, 'GTiff')
+    totals, counts = np.zeros(len(bands)), 0
+    for part in parts:
+        array = read_pixels(header, *part, bands, 'GTiff')
         valid = array[~np.isnan(array)].clip(*FINITE_DECIBELS)
         total, count = total + valid.sum(dtype=np.float64), count + valid.size
-    if not count:
-        raise ValueError(
-            f'{header.filepath} holds no valid pixel: remove its patch from the folder'
-        )
-    return total / count
+        measured = array[:, is_measured(array, header.nodata)]
+        totals += measured.sum(axis=1, dtype=np.float64)
+        counts += measured.shape[1]
+    vv, vh = (totals / counts).tolist() if counts else (math.nan, math.nan)
+    return _Means(total / count if count else math.nan, (vv, vh))
 
 
 class PlanetCRWorldCover(NativeRasterDataset):
@@ -205,9 +276,6 @@ class PlanetCRWorldCover(NativeRasterDataset):
         """
         check_level(level)
         self.level = level
-        self.ordinal_map = np.full(256, NO_CLASS, dtype=np.uint8)
-        for ordinal, codes in enumerate(self.codes[level]):
-            self.ordinal_map[list(codes)] = ordinal
         super().__init__(paths, None, transforms, strict, headers)
 
     def _read_window(
@@ -215,7 +283,25 @@ class PlanetCRWorldCover(NativeRasterDataset):
     ) -> NDArray[Any]:
         """Read a window as class indices, see :meth:`NativeRasterDataset.read_window`."""
         codes = super()._read_window(header, row, col, height, width)
-        return self.ordinal_map.take(codes.astype(np.intp), mode='clip')
+        return self.to_classes(codes, self.level)
+
+    @classmethod
+    def to_classes(
+        cls, codes: NDArray[Any], level: Literal[1, 2] = 2
+    ) -> NDArray[np.uint8]:
+        """Translate codes of WorldCover to class indices.
+
+        Args:
+            codes: Codes, of any shape.
+            level: 1 for the authors' seven classes, 2 for WorldCover's eleven.
+
+        Returns:
+            Class indices of the same shape, 255 for a code that WorldCover does not have.
+        """
+        table = np.full(256, NO_CLASS, dtype=np.uint8)
+        for index, group in enumerate(cls.codes[level]):
+            table[list(group)] = index
+        return table.take(codes.astype(np.intp), mode='clip')
 
 
 class PlanetCRCloudMask(NativeRasterDataset):

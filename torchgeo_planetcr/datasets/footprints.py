@@ -14,8 +14,8 @@ from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from .grid import crs_name, parse_crs
-from .header import HeaderTable
+from ..raster.grid import crs_name, parse_crs
+from ..raster.header import HeaderTable
 
 #: CRS of an index whose rows have different CRSs: global, equal area, for look-up only.
 LOOKUP_CRS = 'EPSG:6933'

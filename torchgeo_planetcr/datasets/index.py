@@ -26,13 +26,13 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
+from ..raster.header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
+from ..raster.read import read_headers
+from ..raster.write import appears_whole
 from .archive import Listing, list_patches
 from .components import COMPONENTS, PlanetCRCloudMask
 from .footprints import WGS84, reproject, to_boxes
-from .header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
-from .raster import read_headers
-from .writing import appears_whole
 
 #: Name of the index in the folder that it describes.
 FILENAME = 'planetcr_index.parquet'

@@ -12,9 +12,9 @@ import pyarrow as pa
 from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
 
+from ..raster.grid import Grid, parse_crs
+from ..raster.header import pack, unpack
 from .footprints import clip_footprints
-from .grid import Grid, parse_crs
-from .header import pack, unpack
 
 
 class IndexView:

@@ -18,7 +18,7 @@ from pyproj import CRS
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
-from .grid import Grid, crs_name, epsg_code
+from ..raster.grid import Grid, crs_name, epsg_code
 from .index_view import IndexView
 from .slices import NativeSlice
 

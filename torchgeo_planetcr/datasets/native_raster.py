@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import rasterio.warp
 import shapely
 import torch
 from geopandas import GeoDataFrame, GeoSeries
@@ -23,11 +22,17 @@ from torch import Tensor
 from torchgeo.datasets import DatasetNotFoundError, RasterDataset
 from torchgeo.datasets.utils import Path, Sample, array_to_tensor, find_files
 
+from ..raster.grid import Grid, crs_name, parse_crs
+from ..raster.header import HeaderTable, RasterHeader
+from ..raster.read import (
+    FileChangedError,
+    read_headers,
+    read_pixels,
+    read_raster_header,
+)
+from ..raster.warp import mosaic, warp_array
 from .footprints import clip_footprints, native_index, reproject
-from .grid import Grid, crs_name, mosaic, parse_crs
-from .header import HeaderTable, RasterHeader
 from .native import NativeGeoDataset
-from .raster import FileChangedError, read_headers, read_pixels, read_raster_header
 
 #: Pieces into which an edge is cut where it is converted to another CRS.
 EDGE_PIECES = 32
@@ -234,16 +239,21 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         Raises:
             OSError: If the file cannot be read, or has changed to one on another grid.
         """
-        window = row, col, height, width
+        return self._read_current(self._read_window, header, row, col, height, width)
+
+    def _read_current(
+        self, read: Callable[..., NDArray[Any]], header: RasterHeader, *window: int
+    ) -> NDArray[Any]:
+        """Read a window with one of the functions below, of a file that may change."""
         try:
-            return self._read_window(header, *window)
+            return read(header, *window)
         except FileChangedError:
             current = self.read_header(header.filepath)
             if current.grid != header.grid:
                 raise OSError(
                     f'{header.filepath} has changed: open the data set again'
                 ) from None
-            return self._read_window(current, *window)
+            return read(current, *window)
         except OSError as error:
             raise OSError(
                 f'{header.filepath} cannot be read, copy it again: {error}'
@@ -262,7 +272,11 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         return 0 if self.nodata is None else self.nodata
 
     def read_mosaic(
-        self, headers: Iterable[RasterHeader], grid: Grid, nodata: float | None = None
+        self,
+        headers: Iterable[RasterHeader],
+        grid: Grid,
+        nodata: float | None = None,
+        read: Callable[..., NDArray[Any]] | None = None,
     ) -> NDArray[Any]:
         """Read files on one grid, the first on top.
 
@@ -270,24 +284,29 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             headers: Headers of the files that meet *grid*.
             grid: Grid of the result.
             nodata: Value of pixels through which the files below show, if any.
+            read: Function that reads a window of a file that has not changed (defaults to
+                that of :meth:`read_window`).
 
         Returns:
             Array of shape (C, H, W); pixels that no file covers are :attr:`fill`.
         """
         parts = []
         for header in headers:
-            read = functools.partial(self._read_onto, header)
-            parts.append((header.grid.bounds_in(grid.crs), read))
+            part = functools.partial(self._read_onto, header, read or self._read_window)
+            parts.append((header.grid.bounds_in(grid.crs), part))
         return mosaic(grid, parts, self.fill, nodata)
 
-    def _read_onto(self, header: RasterHeader, target: Grid) -> NDArray[Any]:
+    def _read_onto(
+        self, header: RasterHeader, read: Callable[..., NDArray[Any]], target: Grid
+    ) -> NDArray[Any]:
         """Read the part of a file that lies under *target*."""
         source = header.grid
         if source.same_lattice(target):
+            height, width = target.height, target.width
             row, col = source.offset(target)
-            row = min(max(row, 0), source.height - target.height)
-            col = min(max(col, 0), source.width - target.width)
-            return self.read_window(header, row, col, target.height, target.width)
+            row = min(max(row, 0), source.height - height)
+            col = min(max(col, 0), source.width - width)
+            return self._read_current(read, header, row, col, height, width)
         # Read all source pixels that interpolation at the edge of the target may need.
         xmin, ymin, xmax, ymax = target.bounds_in(source.crs)
         dx = 2 * max((xmax - xmin) / target.width, source.xres)
@@ -297,36 +316,46 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         if not (height and width):
             shape = len(self.band_indexes or [1]), target.height, target.width
             return np.ma.masked_all(shape)
-        array = self.read_window(header, rows.start, cols.start, height, width)
-        window = source.window(rows.start, cols.start, height, width)
-        grids: dict[str, Any] = {
-            'src_transform': window.transform,
-            'src_crs': window.crs,
-            'dst_transform': target.transform,
-            'dst_crs': target.crs,
-        }
-        shape = target.height, target.width
-        result = np.full((len(array), *shape), self.fill, array.dtype)
-        rasterio.warp.reproject(
-            array,
-            result,
-            **grids,
-            src_nodata=self.nodata,
-            dst_nodata=self.nodata,
-            resampling=self.resampling,
+        place = rows.start, cols.start, height, width
+        return warp_array(
+            self._read_current(read, header, *place),
+            source.window(*place),
+            target,
+            self.resampling,
+            nodata=self.nodata,
+            fill=self.fill,
         )
-        if source.crs == target.crs:
-            return result
-        # A rectangle in one CRS is no rectangle in another: corners have no source pixel.
-        covered = np.zeros(shape, dtype=np.uint8)
-        rasterio.warp.reproject(np.ones(array.shape[1:], np.uint8), covered, **grids)
-        return np.ma.MaskedArray(result, np.broadcast_to(covered == 0, result.shape))
+
+    def headers_of(self, rows: Sequence[int]) -> list[RasterHeader]:
+        """Find the headers of rows of the index.
+
+        Args:
+            rows: Positions of the rows.
+
+        Returns:
+            Header of each.
+        """
+        filepaths = self.index_view.column('filepath')[rows]
+        return [self.headers[self.headers.find(path)] for path in filepaths]
+
+    def fill_gaps(
+        self, array: NDArray[Any], headers: Iterable[RasterHeader]
+    ) -> NDArray[Any]:
+        """Replace pixels without data, for data sets in which they must not stay so.
+
+        Args:
+            array: Pixels of the files, (C, H, W), :attr:`fill` where no file has any.
+            headers: Headers of the files that they are from.
+
+        Returns:
+            Array of the same shape, here the same array.
+        """
+        return array
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, see :meth:`NativeGeoDataset._load`."""
-        filepaths = self.index_view.column('filepath')[rows]
-        headers = [self.headers[self.headers.find(path)] for path in filepaths]
-        data = self.to_tensor(self.read_mosaic(headers, grid, self.nodata))
+        array = self.read_mosaic(self.headers_of(rows), grid, self.nodata)
+        data = self.to_tensor(array)
         return {'image': data} if self.is_image else {'mask': data.squeeze(0)}
 
     def to_tensor(self, array: NDArray[Any]) -> Tensor:

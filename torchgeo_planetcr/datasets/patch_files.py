@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
+from ..raster.grid import Grid
+from ..raster.write import appears_whole, cannot_write, write_geotiff
 from .archive import patch_path
-from .grid import Grid
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
-from .writing import appears_whole, unwritten, write_geotiff
 
 
 def write_patch(
@@ -52,7 +52,7 @@ def write_patch(
             try:
                 _write_image(unfinished_path, name, *images[name], description)
             except (OSError, RasterioError) as error:
-                raise unwritten(path, error) from error
+                raise cannot_write(path, error) from error
         for path in paths:
             os.makedirs(os.path.dirname(path), exist_ok=True)
 

@@ -18,12 +18,12 @@ from shapely import MultiPolygon, Polygon
 from torchgeo.datasets import DatasetNotFoundError, RasterDataset
 from torchgeo.datasets.utils import Path, Sample
 
-from .alignment import enlarge
+from ..raster.grid import Grid
+from ..raster.header import HeaderTable, RasterHeader
+from ..raster.warp import enlarge, mosaic
 from .archive import SEASONS, SPLITS
 from .components import COMPONENTS, PlanetCRCloudy, PlanetCRWorldCover, check_level
 from .footprints import WGS84, native_index
-from .grid import Grid, mosaic
-from .header import HeaderTable, RasterHeader
 from .index import PATCH_COLUMNS, ArchiveIndex, open_index
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
 from .native import NativeGeoDataset
@@ -345,7 +345,7 @@ class PlanetCR(NativeGeoDataset):
             else:
                 patches = [reference[place].grid for place in places]
                 array = self._align(component, headers, patches, grid)
-            tensor = component.to_tensor(array)
+            tensor = component.to_tensor(component.fill_gaps(array, headers))
             sample[self.keys[modality]] = (
                 tensor if component.is_image else tensor.squeeze(0)
             )

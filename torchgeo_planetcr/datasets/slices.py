@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pyproj import CRS
 
-from .grid import crs_name, parse_crs
+from ..raster.grid import crs_name, parse_crs
 
 
 class NativeSlice(tuple[slice, slice, slice]):

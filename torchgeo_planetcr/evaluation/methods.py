@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Path, Sample
 
-from ..datasets.header import RasterHeader
-from ..datasets.raster import read_array_header, read_pixels, read_raster_header
+from ..raster.header import RasterHeader
+from ..raster.read import read_array_header, read_pixels, read_raster_header
 from ..tasks import CloudRemoval, load_task
 from .patches import EvaluationPatches, file_hash, fingerprint
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets import PlanetCR
-from ..datasets.grid import Grid
+from ..raster.grid import Grid
 from ..samplers import CenterNativePatchSampler
 
 

@@ -52,9 +52,7 @@ class Limits(NamedTuple):
             )
 
     def find_fault(
-        self,
-        images: Images,
-        paths: Mapping[ModalityName, Path],
+        self, images: Images, paths: Mapping[ModalityName, Path]
     ) -> str | None:
         """Find out what is wrong with a patch.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from ..datasets.archive import SEASONS
-from ..datasets.grid import Grid
+from ..raster.grid import Grid
 from ..transforms.clouds import coarse_cloud_mask, draw_clouds, lay_clouds
 from .landscape import RESOLUTION, Random, make_landscape
 from .optical import Ground, record

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
-from ..datasets.grid import Grid
-from ..datasets.writing import unwritten, write_geotiff
+from ..datasets.writing import cannot_write, write_geotiff
 from ..inference.raster import NAMES
+from ..raster.grid import Grid
 from .area import PATCH, choose_area, describe, simulate_area
 
 #: Files of a scene by modality.
@@ -109,7 +109,7 @@ def simulate_scene(
             try:
                 write_geotiff(path, image, place, nodata, describe(seed, area), names)
             except (OSError, RasterioError) as error:
-                raise unwritten(paths[key], error) from error
+                raise cannot_write(paths[key], error) from error
         for key, path in paths.items():
             os.replace(os.path.join(unfinished, FILES[key]), path)
     share = mask[CLOUD].sum() / has_data.sum()

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from torchgeo_planetcr.datasets import writing
-from torchgeo_planetcr.datasets.writing import unwritten, write_text
+from torchgeo_planetcr.raster import write as writing
+from torchgeo_planetcr.raster.write import cannot_write, write_text
 
 
-class TestUnwritten:
+class TestCannotWrite:
     def test_message(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(writing, 'LITTLE', 0)
-        error = unwritten(tmp_path / 'no' / 'folder' / 'a.tif', OSError('5 of 9'))
+        monkeypatch.setattr(writing, 'SCARCE_SPACE', 0)
+        error = cannot_write(tmp_path / 'no' / 'folder' / 'a.tif', OSError('5 of 9'))
         assert str(error) == f'{tmp_path}/no/folder/a.tif cannot be written: 5 of 9'
 
     def test_little_space(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """However much there is."""
-        monkeypatch.setattr(writing, 'LITTLE', math.inf)
+        monkeypatch.setattr(writing, 'SCARCE_SPACE', math.inf)
         pattern = r'a\.tif cannot be written, with \d+\.\d MB left on its disk: 5 of 9'
-        assert re.fullmatch(pattern, str(unwritten('a.tif', OSError('5 of 9'))))
+        assert re.fullmatch(pattern, str(cannot_write('a.tif', OSError('5 of 9'))))
 
 
 class TestWriteText:
