@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
@@ -91,20 +91,8 @@ def simulate(
     chosen = [choose_area(seed, n, rows, columns) for n in range(1, areas + 1)]
     split_of = _split_areas(seed, areas)
     write = partial(_write_area, root, seed, patches, split_of)
-    workers = num_workers or os.cpu_count() or 1
-    with (
-        _single_threaded_torch(),
-        ThreadPoolExecutor(workers) as executor,
-        tqdm(total=areas * patches, unit='patch') as bar,
-    ):
-        try:
-            for future in as_completed(
-                [executor.submit(write, area) for area in chosen]
-            ):
-                bar.update(future.result())
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    with tqdm(total=areas * patches, unit='patch') as bar:
+        _write_areas(write, chosen, num_workers, bar)
     _write_split_lists(root, chosen, patches, split_of)
     counts = [
         list(split_of.values()).count(split) for split in ('train', 'val', 'test')
@@ -211,6 +199,25 @@ def _write_split_lists(
                 )
                 lines.append(','.join(path.replace(os.sep, '/') for path in paths))
         write_text(os.path.join(folder, f'{split}.csv'), '\n'.join(lines) + '\n')
+
+
+def _write_areas(
+    write: Callable[[Area], int],
+    areas: Sequence[Area],
+    num_workers: int | None,
+    bar: tqdm,
+) -> None:
+    """Write areas in threads, and show on a bar how many patches are done."""
+    workers = num_workers or os.cpu_count() or 1
+    with _single_threaded_torch(), ThreadPoolExecutor(workers) as executor:
+        try:
+            for future in as_completed(
+                [executor.submit(write, area) for area in areas]
+            ):
+                bar.update(future.result())
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager
