@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The same random crops read in five ways, first compared and then timed in turns."""
+"""Read the same random crops in five ways, compare the pixels, and measure the time."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +22,22 @@ from torchgeo.datasets import GeoDataset, RasterDataset, stack_samples
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import NativeSlice, PlanetCR
-from torchgeo_planetcr.datasets.planetcr import COARSE
+from torchgeo_planetcr.datasets.modalities import MODALITIES
 from torchgeo_planetcr.samplers import RandomNativePatchSampler
 
 #: Height and width of a crop in pixels of 3 m.
 SIZE = 160
 
-#: The same in pixels of 10 m.
+#: Modalities with pixels of 10 m.
+COARSE = [name for name, modality in MODALITIES.items() if modality.is_coarse]
+
+#: Height and width of a crop in pixels of 10 m.
 COARSE_SIZE = 48
 
 BATCH_SIZE = 16
 WORKERS = 2
 
-#: Names of the contestants.
+#: Names of the five ways, which are called contestants.
 PLANETCR = 'PlanetCR'
 FLOOR = 'floor (numpy.memmap)'
 RASTERIO = 'plain rasterio'
@@ -49,13 +52,13 @@ class Mask(RasterDataset):
 
 
 class Reader(Dataset[Sample]):
-    """Data set of any function that reads a crop."""
+    """Data set that reads crops with any function."""
 
     def __init__(self, read: Callable[[NativeSlice], Sample]) -> None:
         """Initialize a new Reader instance.
 
         Args:
-            read: function that reads the crop at a place.
+            read: Function that reads a crop.
         """
         self.read = read
 
@@ -63,7 +66,7 @@ class Reader(Dataset[Sample]):
         """Read a crop.
 
         Args:
-            index: its place.
+            index: Where the crop is.
 
         Returns:
             The crop.
@@ -72,12 +75,12 @@ class Reader(Dataset[Sample]):
 
 
 def plain_torchgeo(dataset: PlanetCR, masks: Sequence[str], cache: bool) -> GeoDataset:
-    """Join the files as TorchGeo does.
+    """Join the files with plain TorchGeo.
 
     Args:
-        dataset: data set of the files.
-        masks: cloud masks as GeoTIFFs.
-        cache: whether TorchGeo keeps files open.
+        dataset: Data set of the files.
+        masks: Cloud masks as GeoTIFFs.
+        cache: Whether TorchGeo keeps files open.
 
     Returns:
         TorchGeo's intersection of five data sets.
@@ -93,11 +96,11 @@ def plain_torchgeo(dataset: PlanetCR, masks: Sequence[str], cache: bool) -> GeoD
 def plain_rasterio(
     dataset: PlanetCR, masks: Sequence[str]
 ) -> Callable[[NativeSlice], Sample]:
-    """Open each file and read the window, Sentinel-1 bilinear.
+    """Open each file with rasterio, and read the window, Sentinel-1 bilinear.
 
     Args:
-        dataset: data set of the files.
-        masks: cloud masks as GeoTIFFs.
+        dataset: Data set of the files.
+        masks: Cloud masks as GeoTIFFs.
 
     Returns:
         Function that reads a crop.
@@ -125,8 +128,8 @@ def plain_rasterio(
     return read
 
 
-class Place(NamedTuple):
-    """Where the pixels of a file lie."""
+class FilePixels(NamedTuple):
+    """Where the pixels of a file are in the file and on the ground."""
 
     key: str
     path: str
@@ -140,25 +143,27 @@ class Place(NamedTuple):
 
 
 def floor(dataset: PlanetCR) -> Callable[[NativeSlice], Sample]:
-    """Take the bytes of each window and convert them, and nothing more.
+    """Read the bytes of each window and convert them, and do nothing more.
 
-    Where they lie is known beforehand; 10 m pixels are not put on the 3 m grid, and codes
-    of land cover stay as they are.
+    Where the bytes are is found out before. Pixels of 10 m are not put on the grid of 3 m,
+    and codes of land cover stay as they are.
 
     Args:
-        dataset: data set of the files.
+        dataset: Data set of the files.
 
     Returns:
         Function that reads a crop.
     """
-    files: dict[str, list[Place]] = {path: [] for path in dataset.index['filepath']}
+    files: dict[str, list[FilePixels]] = {
+        path: [] for path in dataset.index['filepath']
+    }
     for modality, key in dataset.keys.items():
         headers = dataset.components[modality].headers
         for row, places in enumerate(files.values()):
             path, grid, _, layout, _ = headers[row]
             assert layout and (layout.interleave == 'pixel' or layout.count == 1)
             places.append(
-                Place(
+                FilePixels(
                     key,
                     path,
                     layout.dtype,
@@ -196,7 +201,7 @@ def _differences(first: Sample, second: Sample) -> list[str]:
 
 
 def _split_torchgeo(sample: Sample) -> Sample:
-    """Take apart what TorchGeo's intersection puts one behind the other."""
+    """Split the tensors that TorchGeo's intersection has concatenated."""
     cloudy, clear, sentinel1 = sample['image'].split((4, 4, 2))
     landcover, cloud = sample['mask'].split(SIZE)
     return {
@@ -209,13 +214,13 @@ def _split_torchgeo(sample: Sample) -> Sample:
 
 
 class Contestants:
-    """Archive of 36 patches, and the functions that read its crops."""
+    """Archive of 36 patches, and the functions that read crops of it."""
 
     def __init__(self, folder: Path) -> None:
         """Initialize a new Contestants instance.
 
         Args:
-            folder: folder to make the archive in.
+            folder: Folder to write the archive to.
         """
         self.folder = folder
         fake_archive.make_pixels(folder / 'pixels')
@@ -237,8 +242,8 @@ class Contestants:
         """Draw random windows.
 
         Args:
-            count: number of windows.
-            seed: seed of the draw.
+            count: Number of windows.
+            seed: Seed of the random numbers.
 
         Returns:
             Queries that all contestants understand.
@@ -249,13 +254,13 @@ class Contestants:
         return list(sampler)
 
     def compare(self, windows: Sequence[NativeSlice]) -> list[str]:
-        """See that all contestants give exactly the pixels of PlanetCR.
+        """Check that all contestants give exactly the pixels of PlanetCR.
 
         Args:
-            windows: windows to compare.
+            windows: Windows to compare.
 
         Returns:
-            What was compared with PlanetCR, all five modalities of it.
+            What was compared with PlanetCR in all five modalities.
 
         Raises:
             RuntimeError: If a pixel differs.
@@ -303,20 +308,20 @@ class Contestants:
         return list(pairs)
 
     def time_one_process(self, rounds: int, count: int) -> dict[str, NDArray[Any]]:
-        """Time crops in this process, all contestants in turns.
+        """Measure the time of crops in this process, with all contestants in turns.
 
         Args:
-            rounds: number of turns, each with windows of its own.
-            count: crops of a turn.
+            rounds: Number of turns. Each turn has its own windows.
+            count: Number of crops of a turn.
 
         Returns:
             Seconds of each crop, a row for each turn.
         """
         times = {name: np.empty((rounds, count)) for name in self.read}
-        # As in the workers of a loader; more threads than free cores would wait for each
-        # other, which costs plain TorchGeo the most.
+        # The workers of a loader have one thread, too. More threads than free cores would wait
+        # for each other, which would slow plain TorchGeo down most.
         torch.set_num_threads(1)
-        # A first turn, which is not counted, opens what stays open.
+        # The first turn opens the files that stay open, and is not counted.
         for turn in range(-1, rounds):
             windows = self.windows(count, seed=turn + 1)
             for name, read in _in_turn(self.read, turn):
@@ -329,23 +334,23 @@ class Contestants:
     def time_workers(
         self, rounds: int, seconds: float, batches: int
     ) -> dict[str, NDArray[Any]]:
-        """Time a loader with two workers, all contestants in turns.
+        """Measure the time of a loader with two workers, with all contestants in turns.
 
         Args:
-            rounds: number of turns.
-            seconds: about how long a turn should take.
-            batches: least number of batches of a turn.
+            rounds: Number of turns.
+            seconds: Approximate duration of a turn.
+            batches: Minimum number of batches of a turn.
 
         Returns:
-            Crops per second, of each turn.
+            Crops per second in each turn.
         """
-        # A process that is forked would share the place in files that are open here.
+        # Forked processes would share the positions in files that are open here.
         RasterDataset._cached_load_warp_file.cache_clear()
         windows = self.windows(BATCH_SIZE * batches, seed=0)
         queries: dict[str, list[NativeSlice]] = {}
         loaders: dict[str, DataLoader[Sample]] = {}
         for name, read in self.read.items():
-            # The loader looks at the list anew in each turn.
+            # The loader reads this list again in each turn.
             queries[name] = list(windows)
             loaders[name] = DataLoader(
                 Reader(read),
@@ -356,7 +361,8 @@ class Contestants:
                 multiprocessing_context='fork',
                 persistent_workers=True,
             )
-            # Start the workers, open what stays open, and see how many crops to take.
+            # Start the workers and open the files that stay open. Then find out how many
+            # crops fill the seconds.
             _run(loaders[name])
             repeats = seconds / _run(loaders[name])
             queries[name] *= max(round(repeats), 1)
@@ -368,7 +374,7 @@ class Contestants:
 
 
 def _in_turn[T](contestants: dict[str, T], turn: int) -> Iterator[tuple[str, T]]:
-    """Yield the contestants, each turn with another one first."""
+    """Yield the contestants. Each turn begins with another one."""
     names = list(contestants)
     first = turn % len(names)
     for name in names[first:] + names[:first]:
@@ -386,15 +392,15 @@ def _run(loader: DataLoader[Sample]) -> float:
 def time_archives(
     roots: dict[int, Path], rounds: int, count: int
 ) -> dict[int, dict[str, NDArray[Any]]]:
-    """Time random crops of several archives, in turns and in this process.
+    """Measure the time of random crops of several archives in turns, in this process.
 
-    Each crop is read twice: ``first``, when the operating system has not seen these
+    Each crop is read twice: ``first``, before the operating system has cached these
     pixels, and ``again``.
 
     Args:
-        roots: folder of each archive, by number of quartets.
-        rounds: number of turns.
-        count: crops of a turn.
+        roots: Folder of each archive, by number of quartets.
+        rounds: Number of turns.
+        count: Number of crops of a turn.
 
     Returns:
         Seconds of each crop, a row for each turn.
@@ -410,7 +416,7 @@ def time_archives(
             dataset, size=SIZE, length=rounds * count, generator=0
         )
         queries[n] = list(sampler)
-        # What is made at the first crop of a data set.
+        # The first crop of a data set takes longer, and is not counted.
         dataset[queries[n][-1]]
     for name in ('first', 'again'):
         for turn in range(rounds):

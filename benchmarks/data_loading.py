@@ -1,13 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Measure how fast Planet-CR is opened and read, and write it up.
+"""Measure how fast Planet-CR is opened and read, and write a report.
 
     python benchmarks/data_loading.py [--output docs/benchmarks] [--quick]
 
-It takes about eight minutes, two GB of disk in the folder of temporary files, and no
-data: archives are made, and removed at the end, also after Ctrl+C. Nothing else should
-run meanwhile. ``--quick`` is a trial of two minutes with small archives.
+It takes about eight minutes, and 2 GB in the folder of temporary files. It needs no data:
+it writes archives, and removes them at the end, also after Ctrl+C. Nothing else should run
+at the same time. ``--quick`` is a trial of two minutes with small archives.
 """
 
 import json
@@ -32,19 +32,20 @@ class Effort(NamedTuple):
 
     #: Numbers of quartets of the large archives.
     quartets: tuple[int, ...]
-    #: Windows whose pixels are compared.
+    #: Number of windows whose pixels are compared.
     compared: int
-    #: Turns, and crops of each, in one process.
+    #: Number of turns in one process, and of crops in each turn.
     rounds: int
     crops: int
-    #: Turns with workers, about how long each takes in seconds, and least of its batches.
+    #: Number of turns with workers, and approximate seconds and minimum number of batches of
+    #: each turn.
     worker_rounds: int
     worker_seconds: float
     worker_batches: int
-    #: Times that an archive is opened without and with its index.
+    #: How often an archive is opened without and with its index.
     cold: int
     warm: int
-    #: Files of each kind that plain TorchGeo opens.
+    #: Number of files of each kind that plain TorchGeo opens.
     torchgeo_files: int
 
 
@@ -53,7 +54,7 @@ QUICK = Effort((1000, 3000), 20, 4, 15, 2, 0.5, 3, 2, 2, 100)
 
 
 def say(text: str) -> None:
-    """Say what is going on, and when."""
+    """Print what happens now, and the time."""
     print(f'{time.strftime("%H:%M:%S")} {text}', flush=True)
 
 
@@ -70,14 +71,14 @@ def run_opening(*arguments: object) -> dict[str, Any]:
 def measure_opening(
     roots: dict[int, Path], effort: Effort
 ) -> tuple[dict[int, dict[str, list[dict[str, float]]]], list[dict[str, Any]]]:
-    """Open each archive, in turns, without and with its index.
+    """Open each archive without and with its index, in turns.
 
     Args:
-        roots: folder of each archive, by number of quartets.
-        effort: how much to measure.
+        roots: Folder of each archive, by number of quartets.
+        effort: How much to measure.
 
     Returns:
-        What each opening cost, by number of quartets, and what plain TorchGeo needs.
+        Costs of each opening by number of quartets, and costs of plain TorchGeo.
     """
     openings: dict[int, dict[str, list[dict[str, float]]]]
     openings = {n: {'cold': [], 'warm': []} for n in roots}
@@ -99,14 +100,14 @@ def measure(folder: Path, effort: Effort) -> report.Measurements:
     """Measure everything.
 
     Args:
-        folder: empty folder for archives.
-        effort: how much to measure.
+        folder: Empty folder for archives.
+        effort: How much to measure.
 
     Returns:
         What was measured.
     """
     start, load = time.time(), os.getloadavg()[0]
-    say('make 36 patches, and compare the pixels of all contestants')
+    say('write 36 patches, and compare the pixels of all contestants')
     contest = contestants.Contestants(folder)
     compared = contest.compare(contest.windows(effort.compared, seed=123))
     say(f'pixels are identical in {effort.compared} windows: {", ".join(compared)}')
@@ -119,7 +120,7 @@ def measure(folder: Path, effort: Effort) -> report.Measurements:
 
     roots = {}
     for n in effort.quartets:
-        say(f'make {n} quartets')
+        say(f'write {n} quartets')
         roots[n] = folder / str(n)
         fake_archive.make_headers(roots[n], n)
     say('open the archives, without and with an index')
@@ -142,7 +143,7 @@ def measure(folder: Path, effort: Effort) -> report.Measurements:
 
 
 def stop(number: int, _: object) -> None:
-    """End as an exception does, which removes the archives."""
+    """Exit with an exception, so that the archives are removed."""
     sys.exit(128 + number)
 
 

@@ -1,12 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Measure what `planetcr evaluate` takes, and write it up.
+"""Measure the time and memory of `planetcr evaluate`, and write a report.
 
     python benchmarks/evaluation.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about ten minutes, 5 GB of memory and 2 GB of disk. Nothing else should
-run meanwhile. ``--quick`` is a trial.
+run at the same time. ``--quick`` is a trial.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from torchgeo_planetcr.models import DSen2CR
 #: Classes of land cover.
 NUM_CLASSES = 11
 
-#: Areas of the archives, and a distance at which they do not touch, in metres.
+#: Number of areas of the archives, and their distance in meters, at which they do not touch.
 AREAS = 10
 DISTANCE = 100_000
 
@@ -43,10 +43,10 @@ DISTANCE = 100_000
 class Effort(NamedTuple):
     """How much to measure."""
 
-    #: Window of each protocol in pixels.
+    #: Side of the window of each protocol in pixels.
     sizes: dict[str, int]
     rounds: int
-    #: Numbers of patches that memory is compared at.
+    #: Numbers of patches for which memory is compared.
     patches: tuple[int, int]
 
 
@@ -55,7 +55,7 @@ QUICK = Effort({'reference': 32, 'standard': 64}, 2, (10, 20))
 
 
 def clock(function: Callable[[], object], device: str) -> float:
-    """Seconds that a call takes."""
+    """Measure how many seconds a call takes."""
     if device == 'cuda':
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -66,11 +66,11 @@ def clock(function: Callable[[], object], device: str) -> float:
 
 
 def measure_metrics(protocol: str, effort: Effort, device: str) -> NDArray[np.float64]:
-    """Time the forward pass of DSen2-CR and all metrics and strata on the same patch.
+    """Measure the time of DSen2-CR and of all metrics and strata on the same patch.
 
     Args:
-        protocol: name of the protocol.
-        effort: how much to measure.
+        protocol: Name of the protocol.
+        effort: How much to measure.
         device: 'cpu' or 'cuda'.
 
     Returns:
@@ -101,18 +101,18 @@ def measure_metrics(protocol: str, effort: Effort, device: str) -> NDArray[np.fl
     with torch.inference_mode():
         for turn in range(effort.rounds + 1):
             times = [clock(restore, device), clock(measure, device)]
-            # The first turn chooses algorithms
+            # In the first turn, PyTorch chooses algorithms
             if turn:
                 seconds.append(times)
     return np.array(seconds)
 
 
 def make_archive(root: Path, patches: int) -> None:
-    """Make a test split of fake patches in ten areas.
+    """Write a test split of fake patches in ten areas.
 
     Args:
-        root: folder to make it in.
-        patches: number of patches.
+        root: Folder to write to.
+        patches: Number of patches.
     """
     data = load_data_module()
     rows = tuple((0, row) for row in range(patches // AREAS))
@@ -126,7 +126,7 @@ def make_archive(root: Path, patches: int) -> None:
 
 
 def work(root: Path) -> None:
-    """Evaluate the untouched input in this process, and say what it took."""
+    """Evaluate the cloudy images in this process, and print what that took."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         evaluate(root, ['copy'], out, accelerator='cpu')
@@ -139,10 +139,10 @@ def measure_memory(effort: Effort) -> list[dict[str, Any]]:
     """Evaluate archives of different sizes, each in a process of its own.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
-        Seconds, peak of memory in MB and sizes of what was written, of each archive.
+        Seconds, peak of memory in MB and sizes of the written files, of each archive.
     """
     results = []
     for patches in effort.patches:
@@ -160,7 +160,7 @@ def measure_all(effort: Effort, device: str) -> str:
     """Measure everything.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
         device: 'cpu' or 'cuda'.
 
     Returns:
@@ -198,7 +198,7 @@ def measure_all(effort: Effort, device: str) -> str:
     goals.append(
         Goal(
             f'peak of memory from {few} to {many} patches',
-            'no growth but for the rows',
+            'no growth except for the rows',
             f'{growth:.0f} kB for each patch',
             growth < 20,
         )
@@ -230,22 +230,22 @@ largest of all turns.
 
 Machine: {machine(device, start, load)}
 
-## What was to be reached
+## Goals
 
 {goal_table(goals)}
 
 ## Time
 
-DSen2-CR restores a patch, and then all metrics of a protocol are computed of it, with cloudy
-and clear pixels and all classes of land cover, {effort.rounds} times in turns, in float32.
+DSen2-CR restores a patch. Then all metrics of a protocol are computed, also for cloudy and
+clear pixels and for each class of land cover. Both are done {effort.rounds} times in turns, in float32.
 
 {time_table}
 
 ## Memory
 
-`planetcr evaluate ROOT copy` on the CPU, each time in a process of its own, from reading the
-files to the report, on fake patches of 300 x 300 pixels in {AREAS} areas. The rows of a patch
-take {per_row / (many - few):.0f} bytes in `patches.parquet`.
+`planetcr evaluate ROOT copy` on the CPU, from reading the files to the report, on fake
+patches of 300 x 300 pixels in {AREAS} areas. Each run is a process of its own. The rows of a
+patch take {per_row / (many - few):.0f} bytes in `patches.parquet`.
 
 {memory_table}
 
@@ -258,7 +258,7 @@ def main() -> None:
     """Measure and write the report."""
     parser = make_parser(__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    # How this script starts itself
+    # The script starts itself with this option
     parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:

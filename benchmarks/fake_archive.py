@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Archives to measure on: a small one of real pixels, and large ones of headers alone."""
+"""Archives for measurements: a small one with pixels, and large ones with headers only."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ from rasterio.transform import from_origin
 
 from torchgeo_planetcr import PlanetCR
 
-#: Areas of a large archive, as many as Planet-CR has.
+#: Number of areas of a large archive. Planet-CR has as many.
 AREAS = 780
 
 #: UTM zones of a large archive.
@@ -28,10 +28,10 @@ ZONES = (*range(32601, 32631), *range(32701, 32731))
 
 SEASONS = ('spring', 'summer', 'fall', 'winter')
 
-#: One area in so many is for the test.
+#: One of so many areas is for testing.
 TEST_EACH = 13
 
-#: Bands, pixels along each edge, type and resolution of the GeoTIFFs of a patch.
+#: Number of bands, pixels along each edge, type and resolution of the GeoTIFFs of a patch.
 RASTERS = {
     'planet_cloudy': (4, 300, 'uint16', 3),
     'planet_cloudfree': (4, 300, 'uint16', 3),
@@ -39,12 +39,12 @@ RASTERS = {
     'landcover': (1, 90, 'uint8', 10),
 }
 
-#: Upper left corner in a template, to be replaced.
+#: Upper left corner in a template, which is replaced for each file.
 CORNER = (123456.0, 7654321.0)
 
 
 def load_data_module() -> ModuleType:
-    """Load ``tests/data/planetcr/data.py``, which makes fake patches."""
+    """Load ``tests/data/planetcr/data.py``, which writes fake patches."""
     path = Path(__file__).parents[1] / 'tests' / 'data' / 'planetcr' / 'data.py'
     spec = importlib.util.spec_from_file_location('data', path)
     assert spec and spec.loader
@@ -54,12 +54,12 @@ def load_data_module() -> ModuleType:
 
 
 def make_pixels(root: Path) -> None:
-    """Make 36 patches with pixels, in one UTM zone, as plain TorchGeo needs.
+    """Write 36 patches with pixels in one UTM zone, because plain TorchGeo needs one CRS.
 
-    They lie side by side in four areas, whose 10 m grids have different offsets.
+    They are side by side in four areas, whose grids of 10 m have different offsets.
 
     Args:
-        root: folder to make them in.
+        root: Folder to write to.
     """
     data = load_data_module()
     patches = tuple((col, row) for col in range(3) for row in range(3))
@@ -81,11 +81,11 @@ def make_pixels(root: Path) -> None:
 
 
 def compress(root: Path, target: Path) -> None:
-    """Copy an archive with compressed GeoTIFFs, which only GDAL can read.
+    """Copy an archive, and compress its GeoTIFFs, so that only GDAL can read them.
 
     Args:
-        root: folder of the archive.
-        target: folder of the copy.
+        root: Folder of the archive.
+        target: Folder of the copy.
     """
     for path in root.rglob('*'):
         copy = target / path.relative_to(root)
@@ -98,11 +98,11 @@ def compress(root: Path, target: Path) -> None:
 
 
 def write_masks(dataset: PlanetCR, folder: Path) -> list[str]:
-    """Write the cloud masks as GeoTIFFs, which plain TorchGeo and rasterio can read.
+    """Write the cloud masks as GeoTIFFs for plain TorchGeo and rasterio.
 
     Args:
-        dataset: data set of the masks.
-        folder: existing folder to write them to.
+        dataset: Data set of the masks.
+        folder: Existing folder to write to.
 
     Returns:
         Path of the mask of each patch.
@@ -128,7 +128,7 @@ def write_masks(dataset: PlanetCR, folder: Path) -> list[str]:
 
 
 def _template(kind: str, epsg: int) -> tuple[bytes, bytes, int]:
-    """Header of a GeoTIFF before and after its corner, and length of the whole file."""
+    """Bytes of a header before and after its corner, and length of the whole file."""
     count, size, dtype, res = RASTERS[kind]
     pixels = np.ones((count, size, size), dtype)
     with MemoryFile() as file:
@@ -162,7 +162,7 @@ def _mask_header() -> bytes:
 
 
 def _write(path: str, header: bytes, size: int) -> None:
-    """Write a header, and a hole up to the full length of the file."""
+    """Write a header, and a hole up to the end of the file."""
     with open(path, 'wb', buffering=0) as file:
         file.write(header)
         file.truncate(size)
@@ -177,18 +177,17 @@ def _areas() -> Iterator[tuple[int, str, str, int]]:
 
 
 def make_headers(root: Path, quartets: int) -> None:
-    """Make an archive whose files have a real header and no pixels.
+    """Write an archive whose files have a real header and no pixels.
 
-    Its patches are spread evenly over :data:`AREAS` areas of both splits, in all seasons
-    and :data:`ZONES`. What stands for the pixels is a hole of the file system, which
-    takes no space on the disk and reads as zeros. A GeoTIFF that GDAL writes with
-    ``SPARSE_OK`` would do without pixels too, but it says so in its header and is read
-    in another way than the files of Planet-CR; these are read in the same way. And GDAL
-    would take ten times as long to write them.
+    Its patches are spread evenly over :data:`AREAS` areas of both splits, all seasons and
+    :data:`ZONES`. In the place of its pixels, each file has a hole, which takes no space on
+    the disk and reads as zeros. Such files are read like those of Planet-CR. With
+    ``SPARSE_OK``, GDAL also writes GeoTIFFs without pixels, but their headers differ, they
+    are read in another way, and writing them takes ten times as long.
 
     Args:
-        root: folder to make it in.
-        quartets: number of patches.
+        root: Folder to write to.
+        quartets: Number of patches.
     """
     templates = {
         (kind, epsg): _template(kind, epsg) for kind in RASTERS for epsg in ZONES
@@ -205,7 +204,7 @@ def make_headers(root: Path, quartets: int) -> None:
                 if kind == 'cloudmask':
                     _write(f'{path}.npy', mask, len(mask) + 300 * 300)
                     continue
-                # Areas of a zone lie beside each other, each ten patches wide.
+                # Areas of a zone are side by side, each ten patches wide.
                 xmin = 300000 + 900 * (number % 10) + 10000 * (area // len(ZONES))
                 ymax = 5000000 - 900 * (number // 10)
                 before, after, size = templates[kind, epsg]
@@ -214,12 +213,12 @@ def make_headers(root: Path, quartets: int) -> None:
 
 
 def files_of_zone(root: Path, kind: str, count: int) -> list[str]:
-    """GeoTIFFs of one kind and UTM zone, in the train folder of a large archive.
+    """List GeoTIFFs of one kind and UTM zone in the train folder of a large archive.
 
     Args:
-        root: folder of the archive.
-        kind: one of :data:`RASTERS`.
-        count: how many to take, at most.
+        root: Folder of the archive.
+        kind: One of :data:`RASTERS`.
+        count: Largest number of files.
 
     Returns:
         Their paths.

@@ -1,12 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Measure what it takes to train GLF-CR and Align-CR, and write it up.
+"""Measure the time and memory of training GLF-CR and Align-CR, and write a report.
 
     python benchmarks/models.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about a quarter of an hour and 15 GB of memory. Nothing else should run
-meanwhile. ``--quick`` is a trial with small networks and crops.
+at the same time. ``--quick`` is a trial with small networks and crops.
 """
 
 import argparse
@@ -36,18 +36,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from torchgeo_planetcr.models import GLFCR, AlignCR, DSen2CR
 
-#: Networks, and how to make them.
+#: Networks by name.
 NETWORKS: dict[str, Any] = {'DSen2-CR': DSen2CR, 'GLF-CR': GLFCR, 'Align-CR': AlignCR}
 
-#: Networks that have a rival.
+#: Networks that are compared with a naive version.
 TRAINED = ('GLF-CR', 'Align-CR')
 
-#: Ways to write a network down.
+#: Versions of a network.
 NAIVE, OURS, RECOMPUTE = 'naive', 'ours', 'ours, `recompute=True`'
-KINDS = (NAIVE, OURS, RECOMPUTE)
+VERSIONS = (NAIVE, OURS, RECOMPUTE)
 
-#: What makes the allocator of glibc return large pieces of memory at once, so that what
-#: is resident is what is in use. It must be set before a process starts.
+#: With these variables, the allocator of glibc returns large pieces of memory at once, so
+#: that resident memory is memory in use. They must be set before a process starts.
 EAGER_MALLOC = {
     'MALLOC_MMAP_THRESHOLD_': '1000000',
     'MALLOC_TRIM_THRESHOLD_': '1000000',
@@ -64,12 +64,12 @@ LARGEST_BATCH = 512
 class Effort(NamedTuple):
     """How much to measure."""
 
-    #: Side length of the crops, and number of stages of each network.
+    #: Side of the crops in pixels, and number of stages of each network.
     size: int
     stages: int
-    #: Turns of training, by network.
+    #: Number of turns of training, by network.
     rounds: dict[str, int]
-    #: Turns of inference on a CPU, and steps or passes of a turn on a GPU.
+    #: Number of turns of inference on a CPU, and of steps on a GPU.
     inferences: int
     steps: int
 
@@ -82,33 +82,33 @@ class Job(NamedTuple):
     """What a process trains or runs."""
 
     network: str
-    kind: str
+    version: str
     device: str
     size: int
     stages: int
     steps: int = 1
 
     def make(self) -> nn.Module:
-        """The network; random numbers, also those drawn after it, are always the same."""
+        """Make the network with the same random numbers each time."""
         torch.manual_seed(0)
         kwargs: dict[str, Any] = {}
         if self.network in TRAINED:
-            kwargs = {'num_stages': self.stages, 'recompute': self.kind == RECOMPUTE}
+            kwargs = {'num_stages': self.stages, 'recompute': self.version == RECOMPUTE}
         model = NETWORKS[self.network](**kwargs)
-        if self.kind == NAIVE:
+        if self.version == NAIVE:
             make_naive(model)
         return model.to(self.device)
 
 
 def memory(field: str) -> float:
-    """Memory of this process in MB, ``VmRSS`` for what is resident now."""
+    """Memory of this process in MB, such as ``VmRSS`` for what is resident now."""
     status = Path('/proc/self/status').read_text()
     (line,) = (line for line in status.splitlines() if line.startswith(f'{field}:'))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 class Training:
-    """A network, and how to take steps with it."""
+    """A network with a batch and an optimizer, to be measured."""
 
     def __init__(
         self,
@@ -121,10 +121,10 @@ class Training:
         """Make a network and a batch.
 
         Args:
-            job: what to train.
-            batch_size: number of crops of a step.
-            fast: use mixed precision and ``channels_last``.
-            compiled: compile the network.
+            job: What to train.
+            batch_size: Number of crops of a step.
+            fast: Use mixed precision and ``channels_last``.
+            compiled: Compile the network.
         """
         self.job = job
         self.fast = fast
@@ -148,19 +148,19 @@ class Training:
             return self.model(self.image, self.image_s1)
 
     def infer(self) -> None:
-        """Restore the batch as a user does."""
+        """Restore the batch in evaluation mode."""
         self.model.eval()
         with torch.inference_mode():
             self.predict()
 
     def step(self) -> None:
-        """Take a step."""
+        """Take a step of training."""
         self.optimizer.zero_grad()
         F.l1_loss(self.predict(), self.target).backward()
         self.optimizer.step()
 
     def time(self, what: str) -> float:
-        """Seconds that a method takes."""
+        """Measure how many seconds a method takes."""
         self._wait()
         start = time.perf_counter()
         getattr(self, what)()
@@ -173,11 +173,11 @@ class Training:
             torch.cuda.synchronize()
 
     def peak(self) -> float:
-        """MB that training took on a CPU, beyond the network itself."""
+        """MB that training has taken on a CPU, without the network itself."""
         return memory('VmHWM') - self.memory
 
     def share(self) -> float:
-        """Share of a step's time that goes into convolutions and matrix products."""
+        """Share of the time of a step that convolutions and matrix products take."""
         is_gpu = self.job.device == 'cuda'
         activities = [ProfilerActivity.CPU]
         if is_gpu:
@@ -195,7 +195,7 @@ class Training:
             )
             if is_kernel == is_gpu:
                 total += value
-            # What the compiler makes is named after all that it replaces
+            # Kernels of the compiler have the names of all operations that they replace
             library, _, name = event.key.partition('::')
             is_product = any(part in name for part in PRODUCTS)
             if not is_kernel and library in ('aten', 'torchvision') and is_product:
@@ -203,14 +203,14 @@ class Training:
         return products / total
 
     def throughput(self) -> dict[str, Any]:
-        """Find the largest batch that fits, and time steps with it.
+        """Find the largest batch that fits, and measure the time of steps with it.
 
         Returns:
             Size of the batch, images per second of each step, GB, and the share of
             convolutions and matrix products.
         """
-        job, fast = self.job, self.job.kind != NAIVE
-        # Without compiling, which takes long for each size and needs no more memory
+        job, fast = self.job, self.job.version != NAIVE
+        # Without compiling, which takes long for each size and does not change the memory
         low, high = 0, 1
         while high <= LARGEST_BATCH and _train(job, high, fast=fast):
             low, high = high, 2 * high
@@ -223,20 +223,22 @@ class Training:
             if result := _train(job, low, job.steps, fast=fast, compiled=fast):
                 return result
             low -= max(1, low // 8)
-        raise RuntimeError(f'No batch of {job.network} fits the device.')
+        raise RuntimeError(
+            f'no batch of {job.network} fits into the memory of the device'
+        )
 
 
 def _train(job: Job, batch_size: int, steps: int = 1, **kwargs: bool) -> dict[str, Any]:
-    """Train with batches of some size.
+    """Train with batches of a given size.
 
     Args:
-        job: what to train.
-        batch_size: number of crops of a step.
-        steps: number of steps to time.
-        **kwargs: keyword arguments to pass to :class:`Training`.
+        job: What to train.
+        batch_size: Number of crops of a step.
+        steps: Number of steps whose time is measured.
+        **kwargs: Keyword arguments to pass to :class:`Training`.
 
     Returns:
-        What :meth:`Training.throughput` returns; nothing if the memory did not do.
+        What :meth:`Training.throughput` returns, or nothing if the memory is too small.
     """
     is_gpu = job.device == 'cuda'
     result = {}
@@ -256,7 +258,7 @@ def _train(job: Job, batch_size: int, steps: int = 1, **kwargs: bool) -> dict[st
     except torch.OutOfMemoryError:
         result = {}
     training = None
-    # Batches of another size are not to make the compiler look for a general program
+    # Else, batches of another size make the compiler generate code for any size
     torch.compiler.reset()
     gc.collect()
     if is_gpu:
@@ -265,10 +267,10 @@ def _train(job: Job, batch_size: int, steps: int = 1, **kwargs: bool) -> dict[st
 
 
 def work(job: Job) -> None:
-    """Answer questions, one a line, until there are no more.
+    """Answer the questions of :meth:`Worker.ask`, one on each line.
 
     Args:
-        job: what to train or run.
+        job: What to train or run.
     """
     training = Training(job)
     for line in sys.stdin:
@@ -281,14 +283,14 @@ def work(job: Job) -> None:
 
 
 class Worker:
-    """A process of its own for a job, so that memory and speed are those of the job."""
+    """A process of its own for a job, so that it has its own memory and speed."""
 
     def __init__(self, job: Job, environment: dict[str, str] | None = None) -> None:
         """Start the process.
 
         Args:
-            job: what to train or run.
-            environment: variables to add to the environment.
+            job: What to train or run.
+            environment: Variables to add to the environment.
         """
         self.process = subprocess.Popen(
             [sys.executable, __file__, '--job', json.dumps(job)],
@@ -299,18 +301,20 @@ class Worker:
         )
 
     def __enter__(self) -> Self:
+        """Return the worker, whose process already runs."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the process."""
         self.process.kill()
         self.process.communicate()
 
     def ask(self, question: str) -> Any:
-        """Wait for an answer.
+        """Ask a question, and wait for the answer.
 
         Args:
-            question: name of a method of :class:`Training`, after ``time`` for the
-                seconds that it takes.
+            question: Name of a method of :class:`Training`. With ``time`` before it, the
+                answer is how many seconds the method takes.
 
         Returns:
             The answer.
@@ -319,19 +323,21 @@ class Worker:
         print(question, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f'A process ended instead of answering {question!r}.')
+            raise RuntimeError(
+                f'a process ended instead of answering {question!r}: see its error above'
+            )
         return json.loads(line)
 
 
 def time_in_turns(
     workers: Sequence[Worker], what: str, rounds: int
 ) -> NDArray[np.float64]:
-    """Time several jobs in turns, so that all of them meet the same noise.
+    """Measure the time of several jobs in turns, so that noise is the same for all.
 
     Args:
-        workers: process of each job.
-        what: method to time.
-        rounds: number of turns.
+        workers: Process of each job.
+        what: Method whose time to measure.
+        rounds: Number of turns.
 
     Returns:
         Seconds, a row for each turn and a column for each job.
@@ -346,55 +352,57 @@ def time_in_turns(
 
 
 class Steps(NamedTuple):
-    """What training on a CPU took, with a column or an item for each kind."""
+    """Seconds and MB of training on a CPU, with a column or an item for each version."""
 
     seconds: NDArray[np.float64]
     memory: NDArray[np.float64]
     memory_default: NDArray[np.float64]
     shares: NDArray[np.float64]
 
-    def ratios(self, kind: str) -> NDArray[np.float64]:
-        """Time against that of the rival, in each turn."""
-        return self.seconds[:, KINDS.index(kind)] / self.seconds[:, 0]
+    def ratios(self, version: str) -> NDArray[np.float64]:
+        """Ratio of the time to that of the naive version, in each turn."""
+        return self.seconds[:, VERSIONS.index(version)] / self.seconds[:, 0]
 
 
 def compare(network: str, effort: Effort) -> float:
-    """Compare the outputs of all kinds of a network.
+    """Compare the outputs of all versions of a network.
 
     Args:
-        network: name of the network.
-        effort: size of the images.
+        network: Name of the network.
+        effort: Size of the images.
 
     Returns:
         Largest difference.
     """
     outputs = []
-    for kind in KINDS:
-        job = Job(network, kind, 'cpu', effort.size, effort.stages)
+    for version in VERSIONS:
+        job = Job(network, version, 'cpu', effort.size, effort.stages)
         training = Training(job)
         training.model.eval()
         with torch.no_grad():
             outputs.append(training.predict())
     difference = max(float((y - outputs[0]).abs().max()) for y in outputs[1:])
-    assert difference < 1e-5, f'{network}: outputs differ by {difference}.'
+    assert difference < 1e-5, f'{network}: outputs differ by {difference}'
     return difference
 
 
 def measure_steps(network: str, effort: Effort) -> Steps:
-    """Train each kind of a network on a CPU.
+    """Train each version of a network on a CPU.
 
     Args:
-        network: name of the network.
-        effort: how much to measure.
+        network: Name of the network.
+        effort: How much to measure.
 
     Returns:
-        What it took.
+        Seconds and MB.
     """
-    jobs = [Job(network, kind, 'cpu', effort.size, effort.stages) for kind in KINDS]
+    jobs = [
+        Job(network, version, 'cpu', effort.size, effort.stages) for version in VERSIONS
+    ]
     peaks = []
     for job in jobs:
         with Worker(job, EAGER_MALLOC) as worker:
-            # Gradients and what Adam keeps are there from the second step on
+            # Gradients and the state of Adam exist from the second step on
             for _ in range(2):
                 worker.ask('step')
             peaks.append(worker.ask('peak'))
@@ -410,7 +418,7 @@ def measure_inference(effort: Effort) -> dict[str, NDArray[np.float64]]:
     """Run each network on a CPU.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
         Images per second of each turn, by network.
@@ -429,28 +437,30 @@ def measure_inference(effort: Effort) -> dict[str, NDArray[np.float64]]:
 def measure_throughput(
     effort: Effort, device: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Train each kind of each network on a GPU.
+    """Train each version of each network on a GPU.
 
     Args:
-        effort: how much to measure.
-        device: the GPU.
+        effort: How much to measure.
+        device: The GPU.
 
     Returns:
-        What :meth:`Training.throughput` returns, by network and kind.
+        What :meth:`Training.throughput` returns, by network and version.
     """
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for network in TRAINED:
         results[network] = {}
-        for kind in KINDS:
-            say(f'{network}, {kind}')
-            job = Job(network, kind, device, effort.size, effort.stages, effort.steps)
+        for version in VERSIONS:
+            say(f'{network}, {version}')
+            job = Job(
+                network, version, device, effort.size, effort.stages, effort.steps
+            )
             with Worker(job) as worker:
-                results[network][kind] = worker.ask('throughput')
+                results[network][version] = worker.ask('throughput')
     return results
 
 
 def machine(device: str, start: float, load: float) -> str:
-    """The machine, versions of what matters, and when."""
+    """Describe the machine, the versions of software, and the date."""
     gpu = ''
     if device == 'cuda':
         properties = torch.cuda.get_device_properties(0)
@@ -473,8 +483,8 @@ def machine(device: str, start: float, load: float) -> str:
 
 
 def _cpu_goals(steps: Steps, network: str) -> list[Goal]:
-    """What must be reached on a CPU, and what was."""
-    ratio = steps.memory[KINDS.index(RECOMPUTE)] / steps.memory[0]
+    """Goals on a CPU, and what was measured."""
+    ratio = steps.memory[VERSIONS.index(RECOMPUTE)] / steps.memory[0]
     slower, faster = steps.ratios(RECOMPUTE), steps.ratios(OURS)
     return [
         Goal(
@@ -499,18 +509,18 @@ def _cpu_goals(steps: Steps, network: str) -> list[Goal]:
 
 
 def _step_table(steps: Steps, network: str) -> str:
-    """What a step took."""
+    """Table of the time and memory of a step."""
     rows = [
         [
-            f'{network}, {kind}',
+            f'{network}, {version}',
             spread(steps.seconds[:, i]),
-            '' if kind == NAIVE else spread(steps.ratios(kind)),
+            '' if version == NAIVE else spread(steps.ratios(version)),
             f'{steps.memory[i]:.0f}',
-            '' if kind == NAIVE else f'{steps.memory[i] / steps.memory[0]:.3f}',
+            '' if version == NAIVE else f'{steps.memory[i] / steps.memory[0]:.3f}',
             f'{steps.memory_default[i]:.0f}',
             f'{100 * steps.shares[i]:.0f} %',
         ]
-        for i, kind in enumerate(KINDS)
+        for i, version in enumerate(VERSIONS)
     ]
     header = [
         '',
@@ -524,12 +534,12 @@ def _step_table(steps: Steps, network: str) -> str:
     return table(header, rows)
 
 
-#: What both pages say of the rival.
-RIVAL = """*naive* is the same network with the same weights, whose dynamic filter copies
+#: What both pages say about the naive version.
+ABOUT_NAIVE = """*naive* is the same network with the same weights, whose dynamic filter copies
 its input 25 times (`torch.nn.functional.unfold`), and whose attention makes a tensor for each
 term of its logits, see `benchmarks/naive.py`."""
 
-#: What comes before a trial.
+#: First lines of the page of a trial.
 TRIAL = '**A trial: its figures mean nothing.**\n\n'
 
 
@@ -537,7 +547,7 @@ def measure_on_cpu(effort: Effort) -> str:
     """Measure on a CPU.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
         The report.
@@ -565,31 +575,30 @@ def measure_on_cpu(effort: Effort) -> str:
 <!-- Written by `python benchmarks/models.py`: run it again instead of editing. -->
 
 {TRIAL if effort is QUICK else ''}`python benchmarks/models.py` measured this on one machine and
-in one run, and wrote this page. {RIVAL} The outputs of all were compared before: they differ by
+in one run, and wrote this page. {ABOUT_NAIVE} The outputs of all versions were compared before. They differ by
 at most {largest:.1e}. Figures are the median and, in brackets, the least and the largest of all
 turns; ratios of times are taken within each turn.
 
 Machine: {machine('cpu', start, load)}
 
-## What was to be reached
+## Goals
 
 {goals}
 
 ## A training step
 
 Forward pass, L1 loss, backward pass and a step of Adam with one {effort.size} x {effort.size}
-crop, in float32. Each network is in a process of its own; they take their steps in turns,
-{rounds}, after one that is not counted.
+crop, in float32. Each network has a process of its own. The processes take their steps in turns,
+{rounds}, after one step that is not counted.
 
 {tables}
 
-- MB in use at most: peak of what is resident (`VmHWM`) in two steps, less what was resident
-  when the network had been made (`VmRSS`), so that it holds gradients and the state of Adam,
-  but not the weights. The allocator was told to return freed memory at once
-  ({', '.join(f'`{name}={value}`' for name, value in EAGER_MALLOC.items())}), which takes time;
-  these processes were not timed.
-- MB resident at most: the same without telling it, in the processes that were timed. glibc
-  keeps what was freed, and there are holes in it.
+- MB in use at most: peak of resident memory (`VmHWM`) in two steps, minus resident memory
+  (`VmRSS`) before them. It contains gradients and the state of Adam, but not the weights. The allocator returned freed memory at once
+  ({', '.join(f'`{name}={value}`' for name, value in EAGER_MALLOC.items())}), which takes
+  time. The time of these processes was not measured.
+- MB resident at most: the same with the default allocator, in the processes whose time was
+  measured. glibc keeps memory that was freed.
 - Convolutions and matrix products: their share of the time of one step, by `torch.profiler`.
 
 ## Inference
@@ -601,8 +610,8 @@ Evaluation mode, one {effort.size} x {effort.size} image at a time, in float32,
 
 ## On a GPU
 
-This run used none. `python benchmarks/models.py --device cuda` measures on one, and writes
-`models-cuda.md`; where that page is missing, nothing has been measured on a GPU.
+This run used no GPU. `python benchmarks/models.py --device cuda` measures on one, and writes
+`models-cuda.md`. If that page is missing, nothing has been measured on a GPU.
 """)
 
 
@@ -610,8 +619,8 @@ def measure_on_gpu(effort: Effort, device: str = 'cuda') -> str:
     """Measure on a GPU.
 
     Args:
-        effort: how much to measure.
-        device: the GPU.
+        effort: How much to measure.
+        device: The GPU.
 
     Returns:
         The report.
@@ -619,22 +628,28 @@ def measure_on_gpu(effort: Effort, device: str = 'cuda') -> str:
     start, load = time.time(), os.getloadavg()[0]
     results = measure_throughput(effort, device)
     rows, goals = [], []
-    for network, kinds in results.items():
-        slow = np.median(kinds[NAIVE]['speeds'])
-        for kind, result in kinds.items():
+    for network, versions in results.items():
+        slow = np.median(versions[NAIVE]['speeds'])
+        for version, result in versions.items():
             ratio = float(np.median(result['speeds']) / slow)
             rows.append(
                 [
-                    f'{network}, {kind}',
+                    f'{network}, {version}',
                     str(result['batch_size']),
                     spread(result['speeds']),
-                    '' if kind == NAIVE else f'{ratio:.2f}',
+                    '' if version == NAIVE else f'{ratio:.2f}',
                     f'{result["memory"]:.1f}',
                     f'{1e3 * result["memory"] / result["batch_size"]:.0f}',
                     f'{100 * result["share"]:.0f} %',
                 ]
             )
-        best = max(float(np.median(kinds[kind]['speeds'])) for kind in KINDS[1:]) / slow
+        best = (
+            max(
+                float(np.median(versions[version]['speeds']))
+                for version in VERSIONS[1:]
+            )
+            / slow
+        )
         goals.append(
             Goal(
                 f'{network}, ours: images per second against naive',
@@ -657,20 +672,20 @@ def measure_on_gpu(effort: Effort, device: str = 'cuda') -> str:
 <!-- Written by `python benchmarks/models.py --device cuda`: run it again instead of editing. -->
 
 {TRIAL if effort is QUICK else ''}`python benchmarks/models.py --device cuda` measured this on one
-machine and in one run, and wrote this page. {RIVAL} It is trained in float32, as PyTorch does
+machine and in one run, and wrote this page. {ABOUT_NAIVE} It is trained in float32, as PyTorch does
 by default; ours with bfloat16 mixed precision, `channels_last` and `model.compile()`.
 
 Machine: {machine(device, start, load)}
 
-## What was to be reached
+## Goals
 
 {goal_table(goals)}
 
 ## Training
 
 Forward pass, L1 loss, backward pass and a step of Adam with {effort.size} x {effort.size} crops,
-{effort.steps} steps after two that are not counted. The batch is about the largest that fits,
-found without compiling.
+{effort.steps} steps after two that are not counted. The batch is about the largest that fits.
+It was found without compiling.
 
 {table(header, rows)}
 
@@ -684,7 +699,7 @@ def main() -> None:
     """Measure and write the report."""
     parser = make_parser(__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    # How this script starts itself
+    # The script starts itself with this option
     parser.add_argument('--job', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:

@@ -1,9 +1,9 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The rival of ``models.py``: the same networks, written down as they are described.
+"""The same networks as ours, written exactly as their formulas, for ``models.py``.
 
-Whatever a formula names is a tensor of its own, and autograd keeps what it needs.
+Each term of a formula is a tensor of its own, and autograd keeps what it needs.
 """
 
 import torch
@@ -21,13 +21,13 @@ from torchgeo_planetcr.models.fusion import (
 
 
 class NaiveFilter(nn.Module):
-    """Dynamic filter that copies what each of its taps sees."""
+    """Dynamic filter that copies the input of each of its taps."""
 
     def __init__(self, ours: DynamicFilter) -> None:
         """Initialize a new NaiveFilter instance.
 
         Args:
-            ours: whose weights to take.
+            ours: Layer whose weights to use.
         """
         super().__init__()
         self.stem = ours.stem
@@ -37,7 +37,7 @@ class NaiveFilter(nn.Module):
         """Filter the SAR stream.
 
         Args:
-            x: optical features of shape (B, C, H, W).
+            x: Optical features of shape (B, C, H, W).
             s: SAR features of the same shape.
 
         Returns:
@@ -53,7 +53,7 @@ class NaiveFilter(nn.Module):
 
 
 class NaiveAttention(nn.Module):
-    """Gated attention in windows that makes a tensor for each term of the logits."""
+    """Gated attention in windows with a tensor for each term of the logits."""
 
     relative_position: Tensor
 
@@ -61,7 +61,7 @@ class NaiveAttention(nn.Module):
         """Initialize a new NaiveAttention instance.
 
         Args:
-            ours: whose weights to take.
+            ours: Layer whose weights to use.
         """
         super().__init__()
         self.num_heads = ours.num_heads
@@ -78,9 +78,9 @@ class NaiveAttention(nn.Module):
         """Forward pass of the layer.
 
         Args:
-            x: optical features of shape (B, H, W, C).
+            x: Optical features of shape (B, H, W, C).
             s: SAR features of the same shape.
-            mask: what to add to the logits of shifted windows.
+            mask: Numbers to add to the logits of shifted windows.
 
         Returns:
             Features of the same shape.
@@ -100,9 +100,9 @@ class NaiveAttention(nn.Module):
         """Compare the pixels of each window.
 
         Args:
-            x: features of shape (B, H, W, C).
-            projection: from features to queries, keys and values.
-            mask: what to add to the logits of shifted windows.
+            x: Features of shape (B, H, W, C).
+            projection: Layer from features to queries, keys and values.
+            mask: Numbers to add to the logits of shifted windows.
 
         Returns:
             Logits of shape (B * windows, heads, 64, 64), and values.
@@ -125,12 +125,12 @@ class NaiveAttention(nn.Module):
     def _attend(
         self, logits: Tensor, values: Tensor, projection: nn.Module, shape: torch.Size
     ) -> Tensor:
-        """Weigh the values, and put windows together again.
+        """Weight the values, and put the windows together again.
 
         Args:
-            logits: logits of shape (B * windows, heads, 64, 64).
-            values: values of shape (B * windows, heads, 64, C / heads).
-            projection: from values to features.
+            logits: Logits of shape (B * windows, heads, 64, 64).
+            values: Values of shape (B * windows, heads, 64, C / heads).
+            projection: Layer from values to features.
             shape: (B, H, W, C).
 
         Returns:
@@ -146,10 +146,10 @@ class NaiveAttention(nn.Module):
 
 
 def make_naive(model: FusionNetwork) -> None:
-    """Replace the filters and the attention of a network, which keeps its weights.
+    """Replace the filters and the attention of a network, and keep its weights.
 
     Args:
-        model: the network.
+        model: The network.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

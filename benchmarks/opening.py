@@ -1,23 +1,23 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Open an archive once, in a process of its own, and print what it cost.
+"""Open an archive once in a process of its own, and print the time and memory of that.
 
     python benchmarks/opening.py planetcr FOLDER
     python benchmarks/opening.py torchgeo FOLDER COUNT
 
-``data_loading.py`` starts it: what is measured here happens once in a process, and
-memory that was used before would hide what opening needs.
+``data_loading.py`` starts this script, because imports happen once in a process, and because
+memory that was used before would hide how much opening an archive needs.
 """
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 
 def _memory(field: str) -> float:
-    """Memory of this process in MB, ``VmRSS`` for what is resident now."""
+    """Memory of this process in MB, such as ``VmRSS`` for what is resident now."""
     status = Path('/proc/self/status').read_text()
     (line,) = (line for line in status.splitlines() if line.startswith(f'{field}:'))
     return int(line.split()[1]) * 1024 / 1e6
@@ -27,7 +27,7 @@ def open_planetcr(root: Path) -> dict[str, float]:
     """Open the train split and read its first crop.
 
     Args:
-        root: folder of the archive.
+        root: Folder of the archive.
 
     Returns:
         Seconds and MB.
@@ -53,11 +53,11 @@ def open_planetcr(root: Path) -> dict[str, float]:
 
 
 def open_torchgeo(root: Path, count: int) -> dict[str, dict[str, float]]:
-    """Open the GeoTIFFs of one UTM zone with plain TorchGeo, each kind for itself.
+    """Open the GeoTIFFs of one UTM zone with plain TorchGeo, one kind after the other.
 
     Args:
-        root: folder of the archive.
-        count: number of files of each kind.
+        root: Folder of the archive.
+        count: Number of files of each kind.
 
     Returns:
         Number of files and seconds, for each kind.
@@ -74,8 +74,22 @@ def open_torchgeo(root: Path, count: int) -> dict[str, dict[str, float]]:
     return result
 
 
-if __name__ == '__main__':
-    if sys.argv[1] == 'planetcr':
-        print(json.dumps(open_planetcr(Path(sys.argv[2]))))
+def main() -> None:
+    """Open an archive, and print the result as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('library', choices=('planetcr', 'torchgeo'))
+    parser.add_argument('folder', type=Path, help='folder of the archive')
+    parser.add_argument(
+        'count', type=int, nargs='?', default=1000, help='number of files of each kind'
+    )
+    args = parser.parse_args()
+    if args.library == 'planetcr':
+        print(json.dumps(open_planetcr(args.folder)))
     else:
-        print(json.dumps(open_torchgeo(Path(sys.argv[2]), int(sys.argv[3]))))
+        print(json.dumps(open_torchgeo(args.folder, args.count)))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Write up what was measured: what all reports share, and that of ``data_loading.py``."""
+"""Write reports: what all of them share, and the report of ``data_loading.py``."""
 
 import argparse
 import datetime
@@ -26,27 +26,27 @@ from numpy.typing import NDArray
 #: Name of the files, without their suffix.
 NAME = 'data-loading'
 
-#: Files of a quartet: four GeoTIFFs and the cloud mask.
+#: Number of files of a quartet: four GeoTIFFs and the cloud mask.
 FILES = 5
 
-#: Colours of PlanetCR, of the rest, and of text.
-BLUE, GREY, TEXT = '#1f5fa8', '#a8b0b8', '#333333'
+#: Colors of PlanetCR, of other contestants, and of text.
+BLUE, GRAY, TEXT = '#1f5fa8', '#a8b0b8', '#333333'
 
 
 class Measurements(NamedTuple):
-    """What was measured: seconds and MB, but for *speeds*, crops per second."""
+    """What was measured in seconds and MB. *speeds* are crops per second."""
 
     #: What was compared with PlanetCR, and in how many windows.
     compared: list[str]
     windows: int
-    #: Of each contestant, a row for each turn.
+    #: For each contestant, with a row for each turn.
     times: dict[str, NDArray[Any]]
     speeds: dict[str, NDArray[Any]]
-    #: By number of quartets, without ('cold') and with ('warm') an index.
+    #: By number of quartets, without (``cold``) and with (``warm``) an index.
     openings: dict[int, dict[str, list[dict[str, float]]]]
-    #: By kind of file, for each repetition.
+    #: For each repetition, by kind of file.
     torchgeo: list[dict[str, dict[str, float]]]
-    #: By number of quartets, of the 'first' reading and that done 'again'.
+    #: By number of quartets, for the ``first`` reading and for reading ``again``.
     crops: dict[int, dict[str, NDArray[Any]]]
     #: Load of the machine at the start, folder of the archives, and duration.
     load: float
@@ -55,7 +55,7 @@ class Measurements(NamedTuple):
     is_trial: bool
 
     def opening(self, n: int, state: str, name: str) -> NDArray[np.float64]:
-        """One number of each opening of an archive."""
+        """One figure of each opening of an archive."""
         return np.array([opening[name] for opening in self.openings[n][state]])
 
     def times_as_fast(self, name: str) -> NDArray[np.float64]:
@@ -64,58 +64,58 @@ class Measurements(NamedTuple):
         return medians[name] / medians[PLANETCR]
 
     def indexing_per_file(self, n: int) -> NDArray[np.float64]:
-        """Seconds for each file, each time that an archive was indexed."""
+        """Seconds for each file, for each time that an archive was indexed."""
         return self.opening(n, 'cold', 'open') / (FILES * n)
 
     def torchgeo_per_file(self) -> NDArray[np.float64]:
-        """Seconds for each file, each time that plain TorchGeo opened all kinds."""
+        """Seconds for each file, for each time that plain TorchGeo opened all kinds."""
         seconds = [sum(k['open'] for k in kinds.values()) for kinds in self.torchgeo]
         files = [sum(k['files'] for k in kinds.values()) for kinds in self.torchgeo]
         return np.array(seconds) / np.array(files)
 
     def indexing_ratio(self, n: int) -> NDArray[np.float64]:
-        """How many times as fast as plain TorchGeo a file is indexed, each time."""
+        """How many times as fast as plain TorchGeo PlanetCR indexes a file, each time."""
         return self.torchgeo_per_file() / self.indexing_per_file(n)
 
     def crop_ratio(self, n: int, reading: str) -> NDArray[np.float64]:
-        """Cost of a crop against that in the smallest archive, in each turn."""
+        """Ratio of the cost of a crop to that in the smallest archive, in each turn."""
         smallest = self.crops[min(self.crops)]
         costs = [np.median(c[reading], axis=1) for c in (self.crops[n], smallest)]
         return costs[0] / costs[1]
 
 
 def _number(value: float) -> str:
-    """Three digits of a number."""
+    """Write a number with three digits."""
     digits = max(0, 2 - int(np.floor(np.log10(value)))) if value > 0 else 0
     return f'{value:.{digits}f}'
 
 
 def spread(values: Iterable[float]) -> str:
-    """Median, least and largest."""
+    """Write the median, the least and the largest number."""
     values = np.array(list(values))
     low, high = _number(values.min()), _number(values.max())
     return f'{_number(float(np.median(values)))} ({low} to {high})'
 
 
 def _quantiles(values: NDArray[Any]) -> str:
-    """Median, and the quantiles of 10 % and 90 %."""
+    """Write the median, and the quantiles of 10 % and 90 %."""
     low, median, high = np.quantile(values, (0.1, 0.5, 0.9))
     return f'{_number(median)} ({_number(low)} to {_number(high)})'
 
 
 def _count(number: int) -> str:
-    """A number with spaces between thousands."""
+    """Write a number with spaces between thousands."""
     return f'{number:,}'.replace(',', ' ')
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown table whose first column is text."""
+    """Write a table in Markdown, whose first column is text."""
     align = ['---', *['---:'] * (len(header) - 1)]
     return '\n'.join(f'| {" | ".join(row)} |' for row in (header, align, *rows))
 
 
 def hardware() -> str:
-    """Processor and memory of the machine."""
+    """Describe the processor and the memory of the machine."""
     cpu = platform.processor() or platform.machine()
     for line in Path('/proc/cpuinfo').read_text().splitlines():
         if line.startswith('model name'):
@@ -125,7 +125,7 @@ def hardware() -> str:
 
 
 def _machine(result: Measurements) -> str:
-    """The machine, and versions of what matters."""
+    """Describe the machine and the versions of software."""
     versions = {
         'Python': platform.python_version(),
         'PyTorch': torch.__version__,
@@ -143,14 +143,14 @@ def _machine(result: Measurements) -> str:
 
 
 def _disk(folder: Path) -> str:
-    """Kind of the disk that a folder, which may be gone, was on."""
+    """Describe the disk of a folder, which may no longer exist."""
     mounts = [line.split() for line in Path('/proc/mounts').read_text().splitlines()]
     found = [mount for mount in mounts if folder.is_relative_to(mount[1])]
     device, _, system, *_ = max(found, key=lambda mount: len(mount[1]))
     name = Path(device).name
     if name.startswith('vd'):
         return f'a virtual disk ({system})'
-    # The disk of a partition is the folder above it.
+    # The disk of a partition is the folder above it
     for place in (f'{name}/queue', f'{name}/../queue'):
         path = Path('/sys/class/block') / place / 'rotational'
         if path.exists():
@@ -160,7 +160,7 @@ def _disk(folder: Path) -> str:
 
 
 class Goal(NamedTuple):
-    """A figure that must be reached."""
+    """A goal, and whether it is reached."""
 
     what: str
     asked: str
@@ -169,7 +169,7 @@ class Goal(NamedTuple):
 
 
 def _goals(result: Measurements) -> list[Goal]:
-    """What must be reached, and what was."""
+    """Goals, and what was measured."""
     goals = []
     for name, least in ((UNCACHED, 10), (RASTERIO, 5)):
         ratios = result.times_as_fast(name)
@@ -190,7 +190,7 @@ def _goals(result: Measurements) -> list[Goal]:
             bool(np.median(shares) >= 40),
         )
     )
-    # The benchmark ends where a pixel differs.
+    # The benchmark has ended with an error if a pixel differs
     goals.append(
         Goal('pixels', 'identical', f'identical in {result.windows} windows', True)
     )
@@ -215,7 +215,7 @@ def _goals(result: Measurements) -> list[Goal]:
             bool(np.median(after - before) <= 600),
         ),
         Goal(
-            'the same with what `import` takes before (PyTorch and TorchGeo)',
+            'the same, together with the memory of `import` (PyTorch and TorchGeo)',
             'at most 600 MB',
             f'{spread(after)} MB',
             bool(np.median(after) <= 600),
@@ -237,7 +237,7 @@ def _goals(result: Measurements) -> list[Goal]:
 
 
 def goal_table(goals: Iterable[Goal]) -> str:
-    """What must be reached, and what was."""
+    """Goals, and what was measured."""
     return table(
         ['', 'asked', 'measured', 'reached'],
         [
@@ -253,7 +253,7 @@ def goal_table(goals: Iterable[Goal]) -> str:
 
 
 def _crop_table(result: Measurements) -> str:
-    """Crops per second of each contestant."""
+    """Table of the crops per second of each contestant."""
     rows = []
     for name, times in result.times.items():
         speeds = result.speeds[name]
@@ -286,7 +286,7 @@ def _crop_table(result: Measurements) -> str:
 
 
 def _opening_table(result: Measurements) -> str:
-    """Seconds until an archive is open and its first crop is there."""
+    """Table of the seconds to open an archive and to read its first crop."""
     rows = []
     for n in result.openings:
         for state, title in (('cold', 'none'), ('warm', 'kept')):
@@ -309,7 +309,7 @@ def _opening_table(result: Measurements) -> str:
 
 
 def _memory_table(result: Measurements) -> str:
-    """Memory that an open archive takes."""
+    """Table of the memory that an open archive takes."""
     names = ('memory_import', 'memory_open', 'memory_first', 'memory_peak')
     rows = []
     for n in result.openings:
@@ -336,7 +336,7 @@ def _memory_table(result: Measurements) -> str:
 
 
 def _indexing_table(result: Measurements) -> str:
-    """Time for each file at the first indexing."""
+    """Table of the time for each file when an archive is indexed."""
     rows = []
     for kind, first in result.torchgeo[0].items():
         seconds = np.array([kinds[kind]['open'] for kinds in result.torchgeo])
@@ -357,7 +357,7 @@ def _indexing_table(result: Measurements) -> str:
 
 
 def _cost_table(result: Measurements) -> str:
-    """Cost of a crop by number of quartets."""
+    """Table of the cost of a crop by number of quartets."""
     rows = []
     for n, times in result.crops.items():
         row = [_count(n)]
@@ -379,10 +379,10 @@ def _cost_table(result: Measurements) -> str:
 
 
 def to_markdown(result: Measurements) -> str:
-    """Write the report.
+    """Write the report of ``data_loading.py``.
 
     Args:
-        result: what was measured.
+        result: What was measured.
 
     Returns:
         Markdown.
@@ -407,8 +407,8 @@ def to_markdown(result: Measurements) -> str:
     if slower:
         workers = (
             f'With workers, {" and ".join(slower)} gave fewer crops per second than '
-            'without: to put a crop into a batch, and to hand it to another process, '
-            'takes longer than to read it.'
+            'without: putting a crop into a batch and sending it to another process takes '
+            'longer than reading it.'
         )
     sizes = ', '.join(map(_count, list(result.openings)[:-1]))
     sizes += f' and {_count(max(result.openings))}'
@@ -418,22 +418,22 @@ def to_markdown(result: Measurements) -> str:
 <!-- Written by `python benchmarks/data_loading.py`: run it again instead of editing. -->
 
 {trial}`python benchmarks/data_loading.py` measured this on one machine and in one run, and
-wrote this page. It makes its archives itself: one of 36 patches with pixels, in one UTM
-zone, as plain TorchGeo needs, and others of {sizes} quartets in 780
-areas and 60 UTM zones, whose files have a real header and a hole of the file system in the
+wrote this page. It writes its archives itself. One has 36 patches with pixels in one UTM
+zone, because plain TorchGeo needs one CRS. Others have {sizes} quartets in 780
+areas and 60 UTM zones. Their files have a real header, and a hole of the file system in the
 place of their pixels, which reads as zeros. Contestants read the same windows in turns, and
 ratios are taken within each turn. Unless said otherwise, figures are the median and, in
 brackets, the least and the largest of all turns or repetitions.
 
-The operating system's cache is warm throughout: emptying it takes root privileges. "Without
-index" means that PlanetCR had seen none of the files before, not that the disk had to be
-read.
+The cache of the operating system is always warm, because only an administrator can empty
+it. "Without index" means that PlanetCR had not read the files before. It does not mean that
+they were read from the disk.
 
 Machine: {_machine(result)}
 
 ![Crops per second, time to open an archive, and cost of a crop]({NAME}.png)
 
-## What was to be reached
+## Goals
 
 {goal_table(_goals(result))}
 
@@ -443,24 +443,24 @@ Machine: {_machine(result)}
 
 Random {size} x {size} crops of all five modalities, Sentinel-1 and land cover placed on the
 3 m grid by coordinates. One process, with one thread: {turns} turns of {count} crops. {contestants.WORKERS} workers: a
-`DataLoader` with batches of {contestants.BATCH_SIZE}, {len(result.speeds[PLANETCR])} turns. Range of ratios: over the turns.
+`DataLoader` with batches of {contestants.BATCH_SIZE}, {len(result.speeds[PLANETCR])} turns. Ranges of ratios are those of all turns.
 
 {_crop_table(result)}
 
 {workers}
 
-- {FLOOR}: the bytes of each window and their conversion to tensors alone. It knows
-  beforehand where they lie, leaves the 10 m modalities as {coarse} x {coarse} pixels, and neither
-  checks anything nor says where a crop is. In batches it also has fewer bytes to hand over.
+- {FLOOR}: reads the bytes of each window and converts them to tensors, and nothing more. It
+  knows where the bytes are, leaves the 10 m modalities as {coarse} x {coarse} pixels, and neither
+  checks anything nor says where a crop is. Its batches also have fewer bytes.
 - {RASTERIO}: each file opened, and the window read, by GDAL; 10 m modalities with
   `out_shape`. Cloud masks as GeoTIFFs.
 - plain TorchGeo: `RasterDataset`s joined with `&`, cloud masks as GeoTIFFs. With its cache
-  on, each process keeps 128 of the 180 files open; of a whole archive, it would keep as
-  many.
+  on, each process keeps 128 of the 180 files open. It would keep as many files of a whole
+  archive open.
 
-Before, all five modalities were compared in {result.windows} random windows: PlanetCR's pixels are
-identical to those of {'; '.join(compared)}; and {last}. The last makes PlanetCR read through
-GDAL instead of straight from the file. Land cover was compared as classes.
+Before, all five modalities were compared in {result.windows} random windows. The pixels of PlanetCR are
+identical to those of {'; '.join(compared)}; and {last}. PlanetCR reads the last with GDAL,
+and the others without it. Land cover was compared as classes.
 
 ## Opening an archive
 
@@ -474,27 +474,27 @@ Memory that is resident (`VmRSS`; at most: `VmHWM` after the first crop), median
 
 {_memory_table(result)}
 
-First indexing for each file, beside plain TorchGeo (`RasterDataset`) on files of one UTM zone
-in the largest of these archives. PlanetCR's share holds all that opening without an index
-does. TorchGeo was not measured on more files.
+Time to index each file, compared with plain TorchGeo (`RasterDataset`) on files of one UTM zone
+in the largest of these archives. The time of PlanetCR is that of opening without an index,
+divided by the number of files. TorchGeo was not measured on more files.
 
 {_indexing_table(result)}
 
 ## Cost of a crop by size of the archive
 
-{cost_turns} turns of {cost_count} random crops of each archive, in one process, first of windows that
-nobody has read, then of the same again: at the first reading the operating system has to find
-pages for the holes, the more the fewer windows share a patch.
+{cost_turns} turns of {cost_count} random crops of each archive in one process. All windows are read for the
+first time, and then again. At the first reading, the operating system has to find pages for
+the holes. It has to find more if fewer windows share a patch.
 
 {_cost_table(result)}
 """)
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """Make a parser of the arguments that all measurements take.
+    """Make a parser of the arguments that all measurements have.
 
     Args:
-        description: what the script does.
+        description: Docstring of the script.
 
     Returns:
         A parser of ``output`` and ``quick``.
@@ -512,15 +512,15 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def publish(text: str, args: argparse.Namespace, name: str) -> Path | None:
-    """Print a report, and write it if it is no trial or a folder is named.
+    """Print a report. Write it unless it is a trial for which no folder is given.
 
     Args:
-        text: the report.
-        args: arguments of :func:`make_parser`.
-        name: name of the file, without its suffix.
+        text: The report.
+        args: Arguments of :func:`make_parser`.
+        name: Name of the file, without its suffix.
 
     Returns:
-        Folder that it was written to, or None.
+        Folder to which it was written, or None.
     """
     print(text)
     folder: Path | None = args.output
@@ -533,7 +533,7 @@ def publish(text: str, args: argparse.Namespace, name: str) -> Path | None:
 
 
 def wrap(markdown: str) -> str:
-    """Break the lines of paragraphs and lists anew, and leave out empty ones."""
+    """Break the lines of paragraphs and lists again, and remove empty paragraphs."""
     blocks = []
     for block in filter(None, map(str.strip, markdown.split('\n\n'))):
         if block.startswith('- '):
@@ -560,22 +560,22 @@ def wrap(markdown: str) -> str:
 
 
 def _clean(axes: Axes, title: str) -> None:
-    """Leave out what says nothing."""
+    """Set the title, and remove lines and ticks that show nothing."""
     axes.set_title(title, loc='left', fontsize=9, color=TEXT, fontweight='bold')
     axes.spines[['top', 'right']].set_visible(False)
-    axes.spines[['left', 'bottom']].set_color(GREY)
+    axes.spines[['left', 'bottom']].set_color(GRAY)
     axes.tick_params(colors=TEXT, labelsize=8, length=2, which='both')
     axes.minorticks_off()
 
 
 def _draw_crops(axes: Axes, result: Measurements) -> None:
-    """Bars of crops per second in one process and with workers."""
+    """Draw bars of crops per second in one process and with workers."""
     names = list(result.times)[::-1]
     one = [1 / float(np.median(result.times[name])) for name in names]
     two = [float(np.median(result.speeds[name])) for name in names]
     titles = [f'{contestants.WORKERS} workers', '1 process']
     for row, (name, values) in enumerate(zip(names, zip(two, one))):
-        color = BLUE if name == PLANETCR else GREY
+        color = BLUE if name == PLANETCR else GRAY
         for offset, value, title in zip((-0.2, 0.2), values, titles):
             axes.barh(row + offset, value, 0.36, color=color)
             text = f' {_number(value)}'
@@ -594,7 +594,7 @@ def _draw_crops(axes: Axes, result: Measurements) -> None:
 def _draw_lines(
     axes: Axes, lines: dict[str, tuple[str, dict[int, float]]], unit: str
 ) -> None:
-    """Lines against the number of quartets, with a label at the end of each."""
+    """Draw lines over the number of quartets, with a label at the end of each."""
     for label, (color, values) in lines.items():
         ns, ys = list(values), list(values.values())
         axes.plot(ns, ys, 'o-', color=color, markersize=3.5, linewidth=1.5)
@@ -623,10 +623,10 @@ def _draw_lines(
 
 
 def draw(result: Measurements, path: Path) -> None:
-    """Draw the chart.
+    """Draw the chart of ``data_loading.py``.
 
     Args:
-        result: what was measured.
+        result: What was measured.
         path: PNG file to write.
     """
     mpl.use('Agg')

@@ -1,12 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Measure what `planetcr remove-clouds` takes beside the model, and write it up.
+"""Measure the time and memory of `planetcr remove-clouds`, and write a report.
 
     python benchmarks/scenes.py [--device cuda] [--output docs/benchmarks] [--quick]
 
 On a CPU it takes about ten minutes, 3 GB of memory and 5 GB of disk. Nothing else should
-run meanwhile. ``--quick`` is a trial.
+run at the same time. ``--quick`` is a trial.
 """
 
 import argparse
@@ -37,27 +37,27 @@ from torchgeo_planetcr.inference.scenes import CloudyScenes
 from torchgeo_planetcr.memory import keep_memory
 from torchgeo_planetcr.models import DSen2CR
 
-#: Tiles and their overlap in pixels, as by default.
+#: Default size and overlap of tiles in pixels.
 TILE_SIZE, OVERLAP = 512, 64
 
-#: Corner of the scenes, and that of Sentinel-1 in the next zone.
+#: Corner of the scenes, and corner of Sentinel-1 in the next UTM zone.
 CORNER, RADAR_CORNER = (600_000, 5_500_000), (160_000, 5_530_000)
 
-#: DSen2-CR that takes so little memory that it hides nothing of that of the rest.
-SMALL = {'features': 8, 'num_blocks': 1}
+#: DSen2-CR that takes hardly any memory, so that the memory of all else shows.
+SMALL_MODEL = {'features': 8, 'num_blocks': 1}
 
 
 class Effort(NamedTuple):
     """How much to measure."""
 
-    #: Rows and columns of the scene that time is taken on.
+    #: Rows and columns of the scene for which time is measured.
     size: int
     rounds: int
-    #: Rows and columns of scenes that memory is compared at.
+    #: Rows and columns of the scenes for which memory is compared.
     sizes: tuple[int, int]
 
 
-#: 7 x 7 tiles.
+#: The scene for time has 7 x 7 tiles.
 FULL = Effort(3200, 8, (3000, 12000))
 QUICK = Effort(960, 2, (1000, 2000))
 
@@ -66,7 +66,7 @@ class Settings(NamedTuple):
     """What differs between a CPU and a GPU."""
 
     accelerator: str
-    #: Of DSen2-CR: that of `examples/dsen2cr_one_minute.yaml`, or the authors'.
+    #: Arguments of DSen2-CR, of `examples/dsen2cr_one_minute.yaml` or the defaults.
     model: dict[str, int]
     batch_size: int
     num_workers: int
@@ -79,14 +79,15 @@ SETTINGS = {
 
 
 def make_scene(folder: Path, size: int) -> tuple[Path, Path]:
-    """Make a scene of smooth noise, and Sentinel-1 in the next zone.
+    """Write a scene of smooth noise, and Sentinel-1 in the next UTM zone.
 
     Args:
-        folder: where to.
-        size: rows and columns of the scene.
+        folder: Folder to write to.
+        size: Rows and columns of the scene.
 
     Returns:
-        Paths of both, compressed, the scene with overviews as PlanetScope's products.
+        Paths of both. They are compressed, and the scene has overviews as PlanetScope's
+        products have.
     """
     rng = np.random.default_rng(0)
     cloudy, s1 = folder / 'cloudy.tif', folder / 's1.tif'
@@ -162,16 +163,16 @@ def restore(cloudy: Path, s1: Path, out: Path, device: str) -> None:
 
 
 def count_tiles(cloudy: Path, s1: Path) -> int:
-    """Number of tiles of a scene."""
+    """Count the tiles of a scene."""
     scenes = CloudyScenes(find_scenes(cloudy, s1))
     return len(TileSampler(scenes, size=TILE_SIZE, overlap=OVERLAP))
 
 
 def measure_time(effort: Effort, device: str) -> tuple[int, NDArray[np.float64]]:
-    """Time the bare model and the command on the same number of tiles, in turns.
+    """Measure the time of the bare model and of the command on the same number of tiles.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
         device: 'cpu' or 'cuda'.
 
     Returns:
@@ -200,18 +201,20 @@ def measure_time(effort: Effort, device: str) -> tuple[int, NDArray[np.float64]]
                 clock(run_model, device),
                 clock(lambda: restore(cloudy, s1, out, device), device),
             ]
-            # The first turn chooses algorithms and loads libraries
+            # In the first turn, PyTorch chooses algorithms and loads libraries
             if turn:
                 seconds.append(times)
     return tiles, np.array(seconds)
 
 
 def work(folder: Path) -> None:
-    """Restore a scene in this process, and say what it took."""
+    """Restore a scene in this process, and print its time and memory."""
     cloudy, s1 = folder / 'cloudy.tif', folder / 's1.tif'
     before = memory('VmRSS')
     start = time.perf_counter()
-    remove_clouds(DSen2CR(**SMALL), cloudy, s1, folder / 'out.tif', accelerator='cpu')
+    remove_clouds(
+        DSen2CR(**SMALL_MODEL), cloudy, s1, folder / 'out.tif', accelerator='cpu'
+    )
     seconds = time.perf_counter() - start
     tiles = count_tiles(cloudy, s1)
     result = {'before': before, 'peak': memory('VmHWM'), 'seconds': seconds}
@@ -222,7 +225,7 @@ def measure_memory(effort: Effort) -> list[dict[str, float]]:
     """Restore scenes of different sizes on the CPU, each in a process of its own.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
         Memory before and at its peak in MB, seconds and number of tiles, of each scene.
@@ -244,7 +247,7 @@ def measure_all(effort: Effort, device: str) -> str:
     """Measure everything.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
         device: 'cpu' or 'cuda'.
 
     Returns:
@@ -307,27 +310,27 @@ largest of all turns.
 
 Machine: {machine(device, start, load)}
 
-## What was to be reached
+## Goals
 
 {goal_table(goals)}
 
 ## Time
 
-The bare model, `dsen2cr({network})`, on tensors that are in memory, and `remove_clouds` with
-it on a scene of {effort.size} x {effort.size} pixels from the opening of the files to the
-picture, {effort.rounds} times in turns: {tiles} tiles of {TILE_SIZE} x {TILE_SIZE} pixels with an overlap of
+The bare model, `dsen2cr({network})`, runs on tensors that are in memory. `remove_clouds` runs
+with it on a scene of {effort.size} x {effort.size} pixels, from opening the files to writing
+the picture. Both run {effort.rounds} times in turns, on {tiles} tiles of {TILE_SIZE} x {TILE_SIZE} pixels with an overlap of
 {OVERLAP}, {settings.batch_size} in a batch, in float32, read by {reader}. The scene has four bands in
-EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634; both are compressed. For
-both, the process keeps the memory that it frees, as that of the `planetcr` command does;
-without that, the bare model takes twice the time on a CPU.
+EPSG:32633 and overviews, Sentinel-1 is warped from EPSG:32634, and both are compressed. The
+process keeps the memory that it frees, as the process of the `planetcr` command does.
+Without that, the bare model takes twice the time on a CPU.
 
 {time_table}
 
 ## Memory
 
-Scenes of different sizes on the CPU, each in a process of its own, with a network that hardly
-takes any memory itself, `dsen2cr(features=8, num_blocks=1)`: resident memory of the process.
-"Before" is what the libraries take.
+Resident memory of a process that restores a scene on the CPU, with scenes of different sizes,
+and with a network that takes hardly any memory, `dsen2cr(features=8, num_blocks=1)`. "Before"
+is the memory that libraries take.
 
 {memory_table}
 """)
@@ -337,10 +340,10 @@ def main() -> None:
     """Measure and write the report."""
     parser = make_parser(__doc__)
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    # How this script starts itself
+    # The script starts itself with this option
     parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    # As the command does; for the bare model, too
+    # As the command does. It speeds the bare model up, too
     keep_memory()
     if args.work:
         work(args.work)

@@ -1,13 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Measure `planetcr simulate` and `planetcr demo`, and write it up.
+"""Measure `planetcr simulate` and `planetcr demo`, and write a report.
 
     python benchmarks/simulation.py [--sample sample] [--output docs/benchmarks] [--quick]
 
 On two cores it takes about five minutes, 3 GB of memory and 1 GB of disk. Nothing else should
-run meanwhile. ``--quick`` is a trial. ``--sample`` names the folder of the public sample of
-Planet-CR (``planetcr download-sample``), to compare what is simulated with what is real.
+run at the same time. ``--quick`` is a trial. ``--sample`` names the folder of the public sample
+of Planet-CR (``planetcr download-sample``), with which simulated images are compared.
 """
 
 import json
@@ -30,10 +30,10 @@ from report import Goal, goal_table, make_parser, publish, spread, table, wrap
 from torchgeo_planetcr import PlanetCR, simulate
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
-#: Patches of each area.
+#: Number of patches of each area.
 PATCHES = 4
 
-#: What is compared: its name, key of the sample, channel, and number of decimal places.
+#: Name, key of the sample, channel and number of decimal places of what is compared.
 QUANTITIES = [
     *(
         (f'{name} {band}', key, channel, 0)
@@ -49,12 +49,12 @@ QUANTITIES = [
 class Effort(NamedTuple):
     """How much to measure."""
 
-    #: Areas of the worlds that are timed.
+    #: Number of areas of the simulations whose time is measured.
     areas: int
     rounds: int
     #: Arguments of the demo.
     demo: tuple[str, ...]
-    #: Areas of the world that is compared with the sample.
+    #: Number of areas of the simulation that is compared with the sample.
     compared: int
 
 
@@ -63,7 +63,7 @@ QUICK = Effort(4, 2, ('--epochs=1',), 4)
 
 
 def write_bytes(contents: dict[Path, bytes], folder: Path) -> None:
-    """Write files that are in memory, on all cores."""
+    """Write files whose bytes are in memory, on all cores."""
 
     def write(item: tuple[Path, bytes]) -> None:
         path, content = folder / item[0], item[1]
@@ -75,7 +75,7 @@ def write_bytes(contents: dict[Path, bytes], folder: Path) -> None:
 
 
 def time_simulation(areas: int, seed: int) -> tuple[float, float]:
-    """Seconds that a simulation takes, and the writing of its bytes alone."""
+    """Measure the seconds of a simulation, and of writing its bytes alone."""
     with tempfile.TemporaryDirectory() as name:
         world, copy = Path(name, 'world'), Path(name, 'copy')
         simulated = clock(lambda: simulate(world, areas, PATCHES, seed), 'cpu')
@@ -85,13 +85,13 @@ def time_simulation(areas: int, seed: int) -> tuple[float, float]:
 
 
 def measure_simulation(effort: Effort) -> NDArray[np.float64]:
-    """Time simulations with different seeds.
+    """Measure the time of simulations with different seeds.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
-        Seconds of the simulation and of its bytes in each turn, of shape (turns, 2).
+        Seconds of the simulation and of writing its bytes in each turn, of shape (turns, 2).
     """
     seconds = []
     for turn in range(effort.rounds):
@@ -104,7 +104,7 @@ def measure_demo(effort: Effort) -> tuple[float, dict[str, float]]:
     """Run the demo as a user does.
 
     Args:
-        effort: how much to measure.
+        effort: How much to measure.
 
     Returns:
         Seconds, and the PSNR of each method in dB.
@@ -124,15 +124,15 @@ def measure_demo(effort: Effort) -> tuple[float, dict[str, float]]:
     }
 
 
-def describe(root: Path, split: Literal['train', 'test']) -> NDArray[np.float64]:
-    """Means of each patch of a split.
+def patch_means(root: Path, split: Literal['train', 'test']) -> NDArray[np.float64]:
+    """Compute the means of each patch of a split.
 
     Args:
-        root: folder of the tree.
-        split: the split.
+        root: Folder that holds ``train`` and ``test``.
+        split: Name of the split.
 
     Returns:
-        Array of shape (patches, quantities).
+        Means of shape (patches, quantities).
     """
     dataset = PlanetCR(root, split=split)
     means = []
@@ -148,20 +148,20 @@ def describe(root: Path, split: Literal['train', 'test']) -> NDArray[np.float64]
 
 
 def compare(effort: Effort, sample: Path) -> str:
-    """Compare a simulated world with the public sample.
+    """Compare a simulation with the public sample.
 
     Args:
-        effort: how much to measure.
-        sample: folder of the public sample.
+        effort: How much to measure.
+        sample: Folder of the public sample.
 
     Returns:
-        A table.
+        Table in Markdown.
     """
     say('compare with the sample')
-    real = np.concatenate([describe(sample, 'train'), describe(sample, 'test')])
+    real = np.concatenate([patch_means(sample, 'train'), patch_means(sample, 'test')])
     with tempfile.TemporaryDirectory() as folder:
         simulate(folder, effort.compared, PATCHES)
-        simulated = describe(Path(folder), 'train')
+        simulated = patch_means(Path(folder), 'train')
     low, median, high = np.percentile(simulated, (5, 50, 95), axis=0)
     rows = []
     for column, (name, _, _, places) in enumerate(QUANTITIES):
@@ -172,7 +172,13 @@ def compare(effort: Effort, sample: Path) -> str:
         cells[-2:] = [f'{cells[-2]} to {cells[-1]}']
         rows.append([name, *cells])
     return table(
-        ['mean of a patch', 'real, to train', 'real, to test', 'simulated', 'of 90 %'],
+        [
+            'mean of a patch',
+            'real, to train',
+            'real, to test',
+            'simulated',
+            '90 % of them',
+        ],
         rows,
     )
 
@@ -181,8 +187,8 @@ def measure_all(effort: Effort, sample: Path | None) -> str:
     """Measure everything.
 
     Args:
-        effort: how much to measure.
-        sample: folder of the public sample, if there is one.
+        effort: How much to measure.
+        sample: Folder of the public sample, if there is one.
 
     Returns:
         The report.
@@ -207,7 +213,7 @@ def measure_all(effort: Effort, sample: Path | None) -> str:
             demo < 360,
         ),
         Goal(
-            'PSNR of its network on areas that are held out, against the cloudy image',
+            'PSNR of its network on areas of the test split, compared with the cloudy image',
             'at least +3 dB',
             f'{gain:+.1f} dB',
             gain >= 3,
@@ -224,9 +230,9 @@ def measure_all(effort: Effort, sample: Path | None) -> str:
     if sample is not None:
         comparison = f"""## Beside real data
 
-Means of the two patches of the public sample, and of {effort.compared * PATCHES} simulated ones: the median, and what
-lies between 5 and 95 %. Reflectance is times 10000. Two patches say little about the archive;
-what is simulated should reach around them, and vary more.
+Means of the two patches of the public sample, and of {effort.compared * PATCHES} simulated patches: the median, and the
+range from 5 to 95 %. Reflectance is times 10000. Two patches say little about the archive.
+The range of simulated patches should contain them.
 
 {compare(effort, sample)}"""
     return wrap(f"""# What it takes to simulate a world
@@ -239,23 +245,22 @@ largest of all turns.
 
 Machine: {machine('cpu', start, load)}
 
-## What was to be reached
+## Goals
 
 {goal_table(goals)}
 
 ## Time
 
-{effort.areas} areas of {PATCHES} patches with all five modalities, {effort.rounds} times with different seeds; and the
-bytes of the same files, written from memory.
+{effort.areas} areas of {PATCHES} patches with all five modalities are simulated {effort.rounds} times with different seeds.
+The bytes of the same files are also written from memory.
 
 {rate_table}
 
 ## The demo
 
-`planetcr demo{''.join(f' {argument}' for argument in effort.demo)}` simulates a world, trains a short DSen2-CR, evaluates it, and removes the
+`planetcr demo{''.join(f' {argument}' for argument in effort.demo)}` simulates a data set, trains a short DSen2-CR, evaluates it, and removes the
 clouds of a scene. PSNR on its test split: {psnr['cloudy input']:.1f} dB for the cloudy image, {psnr['restored']:.1f} dB
-for the restored one. It shows that everything works; on real data, clouds, land and what
-lies below are harder.
+for the restored one. It shows that everything works. Real images are harder to restore.
 
 {comparison}
 """)

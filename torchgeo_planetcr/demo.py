@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""From data to a cloud-free scene, to see that all works."""
+"""A demonstration of the package, from data to a cloud-free scene."""
 
 import os
 import sys
@@ -22,30 +22,30 @@ from .inference import remove_clouds
 from .simulation import simulate
 from .tasks import CloudRemoval
 
-#: Areas of the world that is simulated where there are no data, and patches of each.
-AREAS, PATCHES = 40, 4
+#: Number of areas that are simulated if there are no data, and of patches in each area.
+NUM_AREAS, NUM_PATCHES = 40, 4
 
-#: Epochs of training, and windows in each.
-EPOCHS, LENGTH = 20, 80
+#: Number of epochs of training, and of windows in each epoch.
+EPOCHS, WINDOWS_PER_EPOCH = 20, 80
 
-#: Patches of the test split that are restored as one scene, at most.
-MAX_SCENE = 100
+#: Largest number of patches that are put together to a scene.
+MAX_SCENE_PATCHES = 100
 
 
 def demo(root: Path | None = None, out: Path = 'demo', epochs: int = EPOCHS) -> str:
-    """Train a small network for minutes, evaluate it, and remove the clouds of a scene.
+    """Train a small network for some minutes, evaluate it, and remove clouds from a scene.
 
-    Without data, a small world is simulated first. The network is a short DSen2-CR: it
-    shows that everything works, not how well.
+    Without data, a small data set is simulated first. The network is a short DSen2-CR. It
+    shows that everything works, and not how good results can be.
 
     Args:
-        root: folder that holds ``train`` and ``test`` (defaults to a simulated world in
+        root: Folder that holds ``train`` and ``test`` (defaults to a simulated data set in
             *out*)
-        out: folder for the results, which replace those of an earlier run
-        epochs: number of epochs of training, some seconds each
+        out: Folder for the results, which replace those of an earlier run
+        epochs: Number of epochs of training, each of which takes some seconds
 
     Returns:
-        The figures, and where to look.
+        The figures of the evaluation, and the paths of the results.
 
     Raises:
         DatasetNotFoundError: If *root* has no patches.
@@ -54,81 +54,84 @@ def demo(root: Path | None = None, out: Path = 'demo', epochs: int = EPOCHS) -> 
     out = PurePath(out)
     if root is None:
         root = out / 'simulated-world'
-        _say('Simulate a world')
-        print(simulate(root, AREAS, PATCHES))
+        _announce('Simulate a data set')
+        print(simulate(root, NUM_AREAS, NUM_PATCHES))
 
-    _say('Train a short DSen2-CR')
+    _announce('Train a short DSen2-CR')
     checkpoint = _train(root, out / 'training', epochs)
 
-    _say('Evaluate it on the test split, beside the untouched input')
+    _announce('Evaluate it on the test split, and compare it with the cloudy images')
     methods = {'cloudy input': 'copy', 'restored': checkpoint}
     report = out / 'evaluation' / 'report.html'
     figures = evaluate(root, methods, report.parent, overwrite=True)
 
-    _say('Remove the clouds of a scene')
-    cloudy, s1 = _make_scene(root, out / 'scene')
+    _announce('Remove the clouds from a scene')
+    cloudy, sentinel1 = _make_scene(root, out / 'scene')
     clear = out / 'scene' / 'clear.tif'
-    print(remove_clouds(checkpoint, cloudy, s1, clear, overwrite=True))
+    print(remove_clouds(checkpoint, cloudy, sentinel1, clear, overwrite=True))
 
     picture = clear.with_suffix('.png').resolve()
-    if sys.stdout.isatty() and _has_screen():
+    if sys.stdout.isatty() and _has_display():
         webbrowser.open(picture.as_uri())
-    lines = [str(figures), '', f'Report: {report.resolve()}']
-    lines += [
-        f'Scene before and after: {picture}',
-        f'Cloud-free GeoTIFF: {clear.resolve()}',
-    ]
-    return '\n'.join(lines)
+    return '\n'.join(
+        [
+            str(figures),
+            '',
+            f'Report: {report.resolve()}',
+            f'Scene before and after: {picture}',
+            f'Cloud-free GeoTIFF: {clear.resolve()}',
+        ]
+    )
 
 
-def _say(what: str) -> None:
-    """Announce a step."""
-    print(f'\n== {what}', flush=True)
+def _announce(step: str) -> None:
+    """Print what comes next."""
+    print(f'\n== {step}', flush=True)
 
 
-def _has_screen() -> bool:
-    """Whether pictures can be shown."""
-    names = ('DISPLAY', 'WAYLAND_DISPLAY')
-    return sys.platform != 'linux' or any(map(os.environ.get, names))
+def _has_display() -> bool:
+    """Whether a browser can show pictures."""
+    variables = ('DISPLAY', 'WAYLAND_DISPLAY')
+    return sys.platform != 'linux' or any(map(os.environ.get, variables))
 
 
 def _train(root: Path, folder: PurePath, epochs: int) -> str:
-    """Train a network; returns the path of its checkpoint."""
+    """Train a network, and return the path of its checkpoint."""
     datamodule = PlanetCRDataModule(
         root,
         batch_size=4,
         patch_size=128,
-        length=LENGTH,
+        length=WINDOWS_PER_EPOCH,
         modalities=('cloudy', 'clear', 'sentinel1'),
     )
     task = CloudRemoval(
         model_kwargs={'features': 32, 'num_blocks': 4},
-        # CARL wants haze to stay where the mask has missed it
+        # The default loss, CARL, would keep the haze that the cloud mask misses
         loss='l1',
         lr=2e-3,
         lr_scheduler=partial(CosineAnnealingLR, T_max=epochs),
     )
     trainer = Trainer(
         max_epochs=epochs,
-        # It takes as long as an epoch
+        # Validation takes as long as an epoch of training
         check_val_every_n_epoch=epochs,
         default_root_dir=folder,
         log_every_n_steps=10,
         enable_model_summary=False,
     )
     with warnings.catch_warnings():
-        # Two processes that read would cost a machine of two cores more than they give
+        # On two cores, processes that read data would slow training down
         warnings.filterwarnings('ignore', '.* does not have many workers')
         trainer.fit(task, datamodule)
     return trainer.checkpoint_callback.best_model_path
 
 
 def _make_scene(root: Path, folder: PurePath) -> tuple[PurePath, PurePath]:
-    """Put patches of a test area together; returns the paths of both images."""
+    """Put patches of a test area together, and return the paths of both images."""
     index = PlanetCR(root, 'test', ('cloudy', 'sentinel1')).index
     _, area = max(index.groupby(['aoi', 'native_crs']), key=lambda group: len(group[1]))
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / 'cloudy.tif', folder / 'sentinel1.tif'
-    for path, column in zip(paths, ('cloudy', 'sentinel1'), strict=True):
-        merge(list(area[column][:MAX_SCENE]), dst_path=path)
-    return paths
+    cloudy, sentinel1 = folder / 'cloudy.tif', folder / 'sentinel1.tif'
+    merge(list(area['cloudy'][:MAX_SCENE_PATCHES]), dst_path=cloudy)
+    merge(list(area['sentinel1'][:MAX_SCENE_PATCHES]), dst_path=sentinel1)
+    return cloudy, sentinel1

@@ -1,28 +1,28 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Memory of a process that runs networks on the CPU."""
+"""Memory management of processes that run networks on the CPU."""
 
 import ctypes
 import sys
 
-#: Options of mallopt, see malloc.h of glibc.
+#: Options of ``mallopt``, from ``malloc.h`` of glibc.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_memory() -> None:
-    """Let the process keep the memory that it frees, for what it needs next.
+    """Let the process keep the memory that it frees, and use it again.
 
-    By default, glibc gives the memory of each large tensor back to Linux, which has to clear
-    it when it is next asked for, and takes longer for that than a CPU for the convolutions in
-    between. The peak of memory hardly changes. The ``planetcr`` command does this for itself;
-    a script or a notebook can, at its beginning. There is nothing to do elsewhere than on
-    Linux, nor with another C library.
+    By default, glibc gives the memory of each large tensor back to Linux. Linux has to clear
+    the memory before a process gets it again, which can take longer than the convolutions in
+    between. Keeping it hardly changes the peak of memory. The ``planetcr`` command calls this
+    function. Scripts and notebooks can call it at their beginning. Without Linux and glibc,
+    it does nothing.
     """
     if sys.platform == 'linux':
         mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
         if mallopt is not None:
             mallopt(M_MMAP_MAX, 0)
             mallopt(M_TRIM_THRESHOLD, -1)
-            # What one thread frees is there for the others, too
+            # With one arena, each thread can use what another one frees
             mallopt(M_ARENA_MAX, 1)

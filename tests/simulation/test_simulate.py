@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from torchgeo_planetcr.main import main
 from torchgeo_planetcr.raster.tiff import read_plain_header
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
+#: The command in a process of its own, and the module that simulates.
 PLANETCR = Path(sys.executable).with_name('planetcr')
+MODULE = import_module('torchgeo_planetcr.simulation.simulate')
 
-#: What the archive has: type, bands, side in pixels, size of a pixel.
-KINDS = {
+#: Type, number of bands, side and pixel size of the rasters of the archive.
+RASTERS = {
     'planet_cloudy': ('uint16', 4, 300, 3),
     'planet_cloudfree': ('uint16', 4, 300, 3),
     'S1': ('float64', 2, 90, 10),
@@ -37,28 +41,42 @@ KINDS = {
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world of ten areas, to be read only."""
+    """A simulation of ten areas, to be read only."""
     root = tmp_path_factory.mktemp('simulated') / 'world'
     message = simulate(root, areas=10, patches=2, seed=1)
     assert re.fullmatch(
-        rf'{root}: 20 simulated patches of 10 areas in \d+ UTM zones, 14 for training, '
+        rf'{re.escape(str(root))}: 20 simulated patches of 10 areas in \d+ UTM zones, 14 for training, '
         '2 for validation and 4 for testing',
         message,
     )
     return root
 
 
-def digest(root: Path) -> str:
-    """Of the names and contents of all files but the index."""
+@pytest.fixture(scope='session')
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulation of two patches, to be read only."""
+    root = tmp_path_factory.mktemp('simulated') / 'small-world'
+    simulate(root, 2, 1, num_workers=1)
+    return root
+
+
+def digest(root: Path, suffixes: Collection[str] = ()) -> str:
+    """Hash the names and contents of all files but the index, or of some of them."""
     total = hashlib.sha256()
     for path in sorted(root.rglob('*')):
-        if path.is_file() and path.suffix != '.parquet':
+        is_chosen = path.suffix in suffixes if suffixes else path.suffix != '.parquet'
+        if path.is_file() and is_chosen:
             total.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return total.hexdigest()
 
 
-def read_all(root: Path, kind: str) -> np.ndarray:
-    """All images of a kind, (N, C, H, W)."""
+def unfinished(root: Path) -> list[Path]:
+    """Files and folders that a run left unfinished."""
+    return [path for path in root.rglob('*') if 'unfinished' in path.name]
+
+
+def read_images(root: Path, kind: str) -> np.ndarray:
+    """Read all images of a kind, of shape (N, C, H, W)."""
     arrays = []
     for path in sorted(root.glob(f'*/{kind}_*/*/*')):
         if path.suffix == '.npy':
@@ -70,11 +88,11 @@ def read_all(root: Path, kind: str) -> np.ndarray:
 
 
 class TestTree:
-    """What the archive has, it has."""
+    """The simulation has the files of the archive."""
 
-    @pytest.mark.parametrize('kind', KINDS)
+    @pytest.mark.parametrize('kind', RASTERS)
     def test_files(self, world: Path, kind: str) -> None:
-        dtype, count, side, res = KINDS[kind]
+        dtype, count, side, res = RASTERS[kind]
         files = sorted(world.glob(f'*/{kind}_*/*/*.tif'))
         assert len(files) == 20
         for path in files:
@@ -90,16 +108,16 @@ class TestTree:
             assert description.startswith(
                 'Simulated by torchgeo-planetcr (seed 1), not '
             )
-            # It is read without GDAL, as files of the archive are
+            # Such files are read without GDAL
             assert read_plain_header(str(path)) is not None
 
     def test_masks(self, world: Path) -> None:
-        masks = read_all(world, 'cloudmask')
+        masks = read_images(world, 'cloudmask')
         assert masks.shape == (20, 1, 300, 300)
         assert masks.dtype == bool
 
     def test_offsets(self, world: Path) -> None:
-        """The grids of 10 m lie up to 2 m beside those of 3 m, the same way in an area."""
+        """Grids of 10 m are up to 2 m away from those of 3 m, the same in all of an area."""
         offsets: dict[str, set[tuple[float, float]]] = {}
         for path in world.glob('*/planet_cloudy_*/*/*.tif'):
             radar = str(path).replace('planet_cloudy', 'S1')
@@ -126,7 +144,7 @@ class TestTree:
 
     def test_splits(self, world: Path) -> None:
         with warnings.catch_warnings():
-            # Nothing is left out
+            # A split without some of its files would warn
             warnings.simplefilter('error')
             areas = {
                 split: set(PlanetCR(world, split).index['aoi'])
@@ -140,8 +158,8 @@ class TestTree:
         assert record['about'].startswith('Simulated by torchgeo-planetcr.')
         assert (record['areas'], record['patches'], record['seed']) == (10, 2, 1)
 
-    def test_neighbours(self, world: Path) -> None:
-        """Patches of an area adjoin, and the land goes on from one to the other."""
+    def test_neighbors(self, world: Path) -> None:
+        """Patches of an area adjoin, and the land continues from one to the next."""
         for path in sorted(world.glob('*/planet_cloudfree_*/*/*_p_1.tif')):
             other = path.with_name(path.name.replace('_p_1', '_p_2'))
             with rasterio.open(path) as left, rasterio.open(other) as right:
@@ -155,10 +173,10 @@ class TestTree:
 
 
 class TestContent:
-    """What one sees in the two real quartets, roughly."""
+    """The images look roughly like the two patches of the public sample."""
 
     def test_reflectance(self, world: Path) -> None:
-        clear = read_all(world, 'planet_cloudfree')
+        clear = read_images(world, 'planet_cloudfree')
         blue, green, red, infrared = clear.mean(axis=(0, 2, 3))
         assert 300 < blue < green < 1500
         assert red < infrared
@@ -167,10 +185,10 @@ class TestContent:
 
     def test_clouds(self, world: Path) -> None:
         cloudy, clear = (
-            read_all(world, f'planet_{kind}').astype(float)
+            read_images(world, f'planet_{kind}').astype(float)
             for kind in ('cloudy', 'cloudfree')
         )
-        masks = read_all(world, 'cloudmask')[:, 0]
+        masks = read_images(world, 'cloudmask')[:, 0]
         cover = masks.mean(axis=(1, 2))
         assert 0.1 < cover.mean() < 0.6
         assert cover.std() > 0.05
@@ -185,13 +203,13 @@ class TestContent:
         assert not masks[~has_data].any()
 
     def test_masks_are_coarse(self, world: Path) -> None:
-        """Few pixels have a neighbour of the other kind."""
-        masks = read_all(world, 'cloudmask')[:, 0]
+        """Few pixels have a neighbor of the other class."""
+        masks = read_images(world, 'cloudmask')[:, 0]
         changes = (masks[:, 1:] != masks[:, :-1]).mean()
         assert 0 < changes < 0.05
 
     def test_radar(self, world: Path) -> None:
-        radar = read_all(world, 'S1')
+        radar = read_images(world, 'S1')
         assert np.isfinite(radar).all()
         vv, vh = radar.mean(axis=(0, 2, 3))
         assert -16 < vv < -8
@@ -200,49 +218,86 @@ class TestContent:
         assert 1.5 < np.diff(radar, axis=3).std() / np.sqrt(2) < 4
 
     def test_radar_tells_of_land(self, world: Path) -> None:
-        """Water is dark and towns are bright, which no cloud hides."""
-        radar = read_all(world, 'S1')[:, 0]
-        cover = read_all(world, 'landcover')[:, 0]
+        """Water is dark and towns are bright, also below clouds."""
+        radar = read_images(world, 'S1')[:, 0]
+        cover = read_images(world, 'landcover')[:, 0]
         mean = {code: radar[cover == code].mean() for code in np.unique(cover)}
         assert len(mean) > 5
         assert mean[80] + 5 < mean[10] < mean[50]
 
     def test_land_cover(self, world: Path) -> None:
         codes = {10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100}
-        assert set(np.unique(read_all(world, 'landcover'))) <= codes
+        assert set(np.unique(read_images(world, 'landcover'))) <= codes
 
 
 class TestRuns:
-    def test_deterministic(self, tmp_path: Path) -> None:
-        """The same whatever the number of threads, and another world with another seed."""
-        digests = []
-        for name, seed, workers in (('a', 0, 1), ('b', 0, 3), ('c', 1, 1)):
-            simulate(tmp_path / name, 2, 1, seed, num_workers=workers)
-            shutil.rmtree(tmp_path / name / 'csv')
-            (tmp_path / name / 'simulation.json').unlink()
-            digests.append(digest(tmp_path / name))
-        assert digests[0] == digests[1] != digests[2]
+    def test_deterministic(self, small_world: Path, tmp_path: Path) -> None:
+        """The seed decides what is made, and the number of threads does not."""
+        suffixes = ('.tif', '.npy')
+        expected = digest(small_world, suffixes)
+        for seed, workers in ((0, 3), (1, 1)):
+            root = tmp_path / f'seed-{seed}'
+            simulate(root, 2, 1, seed, num_workers=workers)
+            assert (digest(root, suffixes) == expected) == (seed == 0)
 
-    def test_threads_are_given_back(self, tmp_path: Path) -> None:
+    def test_threads_are_given_back(
+        self, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        threads = []
+
+        def write_area(*_: object) -> int:
+            threads.append(torch.get_num_threads())
+            return 1
+
+        monkeypatch.setattr(MODULE, '_write_area', write_area)
         before = torch.get_num_threads()
-        simulate(tmp_path / 'world', 2, 1)
-        assert torch.get_num_threads() == before
+        torch.set_num_threads(2)
+        try:
+            simulate(shutil.copytree(small_world, tmp_path / 'world'), 2, 1)
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+        assert threads == [1, 1]
 
-    def test_goes_on(self, tmp_path: Path) -> None:
-        """What is missing is made again, and nothing else."""
-        root = tmp_path / 'world'
-        simulate(root, 2, 2)
-        before = digest(root)
-        kept, lost = sorted(root.glob('*/planet_cloudy_*/*/*_p_2.tif'))
-        stamp = kept.stat().st_mtime_ns
+    def test_goes_on(self, world: Path, tmp_path: Path) -> None:
+        """A second run makes what is missing, and nothing else."""
+        root = Path(shutil.copytree(world, tmp_path / 'world'))
+        lost = max(root.glob('*/planet_cloudy_*/*/*_p_2.tif'))
+        kept = [path for path in root.rglob('*.tif') if path.stem[-4:] == '_p_1']
+        stamps = [path.stat().st_mtime_ns for path in kept]
         lost.unlink()
-        assert digest(root) != before
-        simulate(root, 2, 2)
-        assert digest(root) == before
-        assert kept.stat().st_mtime_ns == stamp
+        assert digest(root) != digest(world)
+        simulate(root, 10, 2, seed=1)
+        assert digest(root) == digest(world)
+        assert [path.stat().st_mtime_ns for path in kept] == stamps
 
-    def test_interrupt(self, tmp_path: Path) -> None:
-        """What is there can be read, and the next run goes on."""
+    def test_interrupt(
+        self, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After an interruption, whole patches stay, and the next run makes the others."""
+        write_patch, written = MODULE.write_patch, []
+
+        def write(*args: Any) -> None:
+            if written:
+                raise KeyboardInterrupt
+            written.append(args)
+            write_patch(*args)
+
+        root = tmp_path / 'world'
+        command = ['simulate', str(root), '--areas', '2', '--patches', '1']
+        with monkeypatch.context() as patch:
+            patch.setattr(MODULE, 'write_patch', write)
+            with pytest.raises(SystemExit, match='planetcr simulate: interrupted'):
+                main([*command, '--num_workers', '1'])
+        assert len(list(root.glob('*/planet_cloudy_*/*/*.tif'))) == 1
+        assert not unfinished(root)
+        main(command)
+        assert digest(root) == digest(small_world)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(os.name != 'posix', reason='sends a signal')
+    def test_interrupted_process(self, tmp_path: Path) -> None:
+        """After Ctrl+C, what is there can be read."""
         root = tmp_path / 'world'
         command = [PLANETCR, 'simulate', root, '--areas', '40', '--patches', '1']
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -255,27 +310,29 @@ class TestRuns:
         assert errors.splitlines()[-1] == 'planetcr simulate: interrupted'
         made = sorted(root.glob('*/planet_cloudy_*/*/*.tif'))
         assert 0 < len(made) < 40
-        assert not [path for path in root.rglob('*') if 'unfinished' in path.name]
+        assert not unfinished(root)
         for path in made:
-            number = int(path.stem.split('_')[3])
             for kind in ('planet_cloudfree', 'S1', 'landcover'):
                 with rasterio.open(str(path).replace('planet_cloudy', kind)) as dataset:
-                    assert np.isfinite(dataset.read()).all(), number
+                    assert np.isfinite(dataset.read()).all(), path
         with pytest.raises(FileExistsError, match='holds another simulation'):
             simulate(root, 41, 1)
 
-    @pytest.mark.skipif(os.name != 'posix', reason='the limit is one of the shell')
     def test_full_disk(self, tmp_path: Path) -> None:
+        resource = pytest.importorskip('resource', reason='sets a limit of Unix')
         root = tmp_path / 'world'
-        script = f'ulimit -f 300; exec {PLANETCR} simulate {root} --areas 2 --patches 1'
-        result = subprocess.run(
-            ['bash', '-c', script], check=False, capture_output=True, text=True
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+        try:
+            with pytest.raises(SystemExit) as error:
+                main(['simulate', str(root), '--areas', '2', '--patches', '1'])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert re.match(
+            rf'planetcr simulate: {root}/\S+ cannot be written: ', str(error.value)
         )
-        assert result.returncode == 1
-        last = result.stderr.splitlines()[-1]
-        assert re.match(rf'planetcr simulate: {root}/\S+ cannot be written: ', last)
         assert not list(root.rglob('*.tif'))
-        assert not [path for path in root.rglob('*') if 'unfinished' in path.name]
+        assert not unfinished(root)
 
 
 class TestRefusals:
@@ -298,24 +355,30 @@ class TestRefusals:
             simulate(tmp_path / 'world', **arguments)
         assert not (tmp_path / 'world').exists()
 
-    def test_not_empty(self, tmp_path: Path) -> None:
-        (tmp_path / 'notes.txt').write_text('mine')
-        with pytest.raises(FileExistsError, match=f'{tmp_path} is not empty: take '):
+    def test_not_empty(self, small_world: Path, tmp_path: Path) -> None:
+        notes = tmp_path / 'notes.txt'
+        notes.write_text('mine')
+        with pytest.raises(
+            FileExistsError, match=re.escape(f'{tmp_path} is not empty')
+        ):
             simulate(tmp_path, 2, 1)
         simulate(tmp_path, 2, 1, overwrite=True)
-        assert len(list(tmp_path.glob('*/planet_cloudy_*/*/*.tif'))) == 2
-        assert (tmp_path / 'notes.txt').read_text() == 'mine'
+        assert notes.read_text() == 'mine'
+        notes.unlink()
+        assert digest(tmp_path) == digest(small_world)
 
-    def test_another_world(self, tmp_path: Path) -> None:
-        simulate(tmp_path / 'world', 3, 1)
+    def test_another_world(
+        self, world: Path, small_world: Path, tmp_path: Path
+    ) -> None:
+        root = shutil.copytree(world, tmp_path / 'world')
         with pytest.raises(FileExistsError, match=r'another simulation, see .*\.json'):
-            simulate(tmp_path / 'world', 2, 1)
-        simulate(tmp_path / 'world', 2, 1, overwrite=True)
-        simulate(tmp_path / 'other', 2, 1)
-        assert digest(tmp_path / 'world') == digest(tmp_path / 'other')
+            simulate(root, 2, 1)
+        assert digest(root) == digest(world)
+        simulate(root, 2, 1, overwrite=True)
+        assert digest(root) == digest(small_world)
 
     def test_real_data(self, own_root: Path) -> None:
-        """They are never mixed with simulated ones, let alone replaced."""
+        """Real and simulated patches are never mixed, and real ones never replaced."""
         before = digest(own_root)
         for overwrite in (False, True):
             with pytest.raises(FileExistsError, match='that were not simulated'):
@@ -323,16 +386,19 @@ class TestRefusals:
         assert digest(own_root) == before
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / 'world'
-    main(['simulate', str(root), '--areas', '2', '--patches', '1', '--seed', '7'])
+def test_command(
+    small_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(small_world, tmp_path / 'world')
+    command = ['simulate', str(root), '--areas', '2', '--patches', '1', '--seed', '7']
+    with pytest.raises(SystemExit) as error:
+        main(command)
+    assert str(error.value).startswith(f'planetcr simulate: {root} holds another')
+    main([*command, '--overwrite'])
     assert capsys.readouterr().out == (
         f'{root}: 2 simulated patches of 2 areas in 2 UTM zones, 1 for training, 0 for '
         'validation and 1 for testing\n'
     )
-    with pytest.raises(SystemExit, match=f'planetcr simulate: {root} holds another'):
-        main(['simulate', str(root), '--areas', '2', '--patches', '1'])
-    main(['simulate', str(root), '--areas', '2', '--patches', '1', '--overwrite'])
     dataset = PlanetCR(root, 'test')
     (window,) = CenterNativePatchSampler(dataset, size=None)
     assert dataset[window]['image'].shape == (4, 300, 300)

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ FILES = {
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scene, to be read only."""
+    """A simulated scene, to be read only."""
     folder = tmp_path_factory.mktemp('simulated') / 'scene'
-    message = simulate_scene(folder, size=700, seed=4)
+    message = simulate_scene(folder, size=600, seed=4)
     assert re.fullmatch(
-        rf'{folder}: a simulated scene of 700 x 700 pixels in EPSG:32\d+, \d+ % of it '
+        rf'{re.escape(str(folder))}: a simulated scene of 600 x 600 pixels in EPSG:32\d+, \d+ % of it '
         'under clouds',
         message,
     )
@@ -62,7 +63,7 @@ def test_nothing_else(folder: Path) -> None:
 
 
 def test_mask(folder: Path) -> None:
-    """It is clear, cloudy or beyond the scene, which lies askew."""
+    """Pixels are clear, cloudy or beyond the edges of the scene."""
     mask = read(folder / 'scene_udm2.tif')
     assert (mask.sum(axis=0) == 1).all()
     has_data = (read(folder / 'scene.tif') != 0).any(axis=0)
@@ -76,11 +77,11 @@ def test_mask(folder: Path) -> None:
 
 
 def test_into_the_package(folder: Path, tmp_path: Path) -> None:
-    """It can be restored, and cut into patches."""
+    """A simulated scene can be restored, and cut into patches."""
     said = remove_clouds(
         copy(), folder / 'scene.tif', folder / 'sentinel1.tif', tmp_path / 'out.tif'
     )
-    assert said == f'{tmp_path}/out.tif: 700 x 700 pixels, Sentinel-1 covers 100 %'
+    assert said == f'{tmp_path}/out.tif: 600 x 600 pixels, Sentinel-1 covers 100 %'
     before, after = read(folder / 'scene.tif'), read(tmp_path / 'out.tif')
     assert np.abs(before.clip(0, 10000) - after.astype(int)).max() <= 1
     make_patches(
@@ -96,17 +97,36 @@ def test_into_the_package(folder: Path, tmp_path: Path) -> None:
     assert len(PlanetCR(tmp_path / 'data', 'train').index) == 4
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(['simulate-scene', str(tmp_path), '--size', '300'])
-    assert 'a simulated scene of 300 x 300 pixels' in capsys.readouterr().out
-    before = read(tmp_path / 'scene.tif')
-    path = tmp_path / 'scene.tif'
-    with pytest.raises(SystemExit, match=f'planetcr simulate-scene: {path} exists: '):
-        main(['simulate-scene', str(tmp_path), '--size', '300', '--seed', '1'])
-    main(
-        ['simulate-scene', str(tmp_path), '--size', '300', '--seed', '1', '--overwrite']
-    )
-    assert (read(tmp_path / 'scene.tif') != before).any()
+def test_command(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / 'scene'))
+    (own / 'scene.tif').unlink()
+    # A scene may end within a patch
+    command = ['simulate-scene', str(own), '--size', '310', '--seed', '1']
+    with pytest.raises(SystemExit) as error:
+        main(command)
+    path = own / 'clear.tif'
+    assert str(error.value).startswith(f'planetcr simulate-scene: {path} exists: ')
+    assert not (own / 'scene.tif').exists()
+    main([*command, '--overwrite'])
+    assert 'a simulated scene of 310 x 310 pixels' in capsys.readouterr().out
+    for name in ('scene.tif', 'clear.tif', 'scene_udm2.tif'):
+        assert read(own / name).shape[1:] == (310, 310)
+    assert {path.name for path in own.iterdir()} == set(FILES)
+
+
+def test_failure(tmp_path: Path) -> None:
+    """If a file cannot be written, none appears."""
+    resource = pytest.importorskip('resource', reason='sets a limit of Unix')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r'scene\.tif cannot be written'):
+            simulate_scene(tmp_path / 'scene', size=300)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / 'scene').iterdir())
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,6 @@ def _save(index: ArchiveIndex, fingerprint: str) -> None:
     errors = []
     for path in _places(index.root):
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
             # A process that opens the index meanwhile sees the old one or the new one.
             with appears_whole(path) as (unfinished,):
                 patches.to_parquet(

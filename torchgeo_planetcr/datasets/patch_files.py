@@ -3,13 +3,11 @@
 
 """Files of new patches in the layout of the archive."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
 from ..raster.grid import Grid
@@ -44,17 +42,14 @@ def write_patch(
     Raises:
         OSError: If a file cannot be written.
     """
-    os.makedirs(root, exist_ok=True)
     names = sorted(images, key=GRID_ORDER.index, reverse=True)
     paths = [patch_path(root, split, aoi, number, name) for name in names]
     with appears_whole(*paths, folder=root) as unfinished:
         for name, path, unfinished_path in zip(names, paths, unfinished, strict=True):
             try:
                 _write_image(unfinished_path, name, *images[name], description)
-            except (OSError, RasterioError) as error:
+            except OSError as error:
                 raise cannot_write(path, error) from error
-        for path in paths:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
 
 
 def _write_image(

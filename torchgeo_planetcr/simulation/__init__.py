@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A simulated Planet-CR, to start with and to test on."""
+"""A simulated Planet-CR data set and scenes, to start with and to test on."""
 
 from .scene import simulate_scene
 from .simulate import simulate

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Areas: all modalities of a piece of land."""
+"""Simulated areas with the images of all modalities."""
 
 import math
 from typing import NamedTuple
@@ -13,50 +13,52 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from ..datasets.archive import SEASONS
+from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from ..transforms.clouds import coarse_cloud_mask, draw_clouds, lay_clouds
 from .landscape import RESOLUTION, Random, make_landscape
-from .optical import Ground, record
+from .optical import Ground, to_digital_numbers
 from .places import BIOMES, PLACES, Place
 from .radar import backscatter, speckle, to_decibels
 
-#: Rows and columns of a patch in pixels of 3 m, and in those of 10 m.
-PATCH, COARSE_PATCH = 300, 90
+#: Height and width of a patch in pixels of 3 m, and in pixels of 10 m.
+PATCH_SIZE, COARSE_PATCH_SIZE = 300, 90
 
-#: Size of a pixel of the coarse modalities in metres.
-COARSE_RESOLUTION = 10.0
+#: Size of a pixel of Sentinel-1 and of land cover in meters.
+COARSE_RESOLUTION = MODALITIES['sentinel1'].resolution
 
-#: Pixels of land around an area, and what sides are multiples of, for fast transforms.
-MARGIN, MULTIPLE = 8, 64
+#: Land is simulated with a margin of so many pixels. Its sides are multiples of a number,
+#: because Fourier transforms of such sizes are fast.
+MARGIN, SIZE_MULTIPLE = 8, 64
 
-#: Greatest distance of the corners of the grids of 3 m and 10 m in metres.
+#: Largest distance between the corners of the grids of 3 m and 10 m in meters.
 MAX_OFFSET = 2
 
-#: Stage of growth in northern spring, summer, fall and winter.
-STAGES = (0.6, 1.0, 0.5, 0.1)
+#: Stage of growth in spring, summer, fall and winter of the north, from 0 to 1.
+SEASON_STAGES = (0.6, 1.0, 0.5, 0.1)
 
-#: Latitude up to which seasons are wet and dry, not warm and cold.
-TROPICS = 20
+#: Up to this latitude, growth does not follow these seasons.
+TROPICAL_LATITUDE = 20
 
 
 class Area(NamedTuple):
-    """Where an area is, and when it was seen."""
+    """Place and season of an area."""
 
     number: int
     season: str
     place: Place
-    #: Grid of its pixels of 3 m, and of those of 10 m.
+    #: Grids of its pixels of 3 m and of 10 m.
     grid: Grid
     coarse_grid: Grid
 
     @property
     def aoi(self) -> str:
-        """Name of the area."""
+        """Name of the area, ``<season>_<number>``."""
         return f'{self.season}_{self.number}'
 
 
 class AreaImages(NamedTuple):
-    """Images of an area, with the types of the archive, all of shape (C, H, W)."""
+    """Images of an area by modality, of shape (C, H, W), with the types of the archive."""
 
     cloudy: NDArray[np.uint16]
     clear: NDArray[np.uint16]
@@ -66,7 +68,7 @@ class AreaImages(NamedTuple):
 
 
 def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
-    """Choose a place and a season.
+    """Choose the place and the season of an area.
 
     Args:
         seed: Seed of the world.
@@ -75,7 +77,7 @@ def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
         columns: Number of patches from west to east.
 
     Returns:
-        The area. Others of the same world are elsewhere.
+        The area.
     """
     order = np.random.default_rng(seed).permutation(len(PLACES))
     rng = np.random.default_rng([seed, number])
@@ -87,26 +89,28 @@ def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
     transformer = Transformer.from_crs('EPSG:4326', crs, always_xy=True)
     x, y = transformer.transform(longitude, latitude)
     right, down = rng.integers(-MAX_OFFSET, MAX_OFFSET + 1, 2).tolist()
-    left, coarse_left = _align(math.floor(x), right)
-    top, coarse_top = _align(math.floor(y), down)
+    left, coarse_left = _aligned_corners(math.floor(x), right)
+    top, coarse_top = _aligned_corners(math.floor(y), down)
     return Area(
         number,
         str(rng.choice(SEASONS)),
         Place(longitude, latitude, biome),
-        Grid(crs, left, top, *2 * (RESOLUTION,), PATCH * rows, PATCH * columns),
+        Grid(
+            crs, left, top, *2 * (RESOLUTION,), PATCH_SIZE * rows, PATCH_SIZE * columns
+        ),
         Grid(
             crs,
             coarse_left,
             coarse_top,
             *2 * (COARSE_RESOLUTION,),
-            COARSE_PATCH * rows,
-            COARSE_PATCH * columns,
+            COARSE_PATCH_SIZE * rows,
+            COARSE_PATCH_SIZE * columns,
         ),
     )
 
 
-def _align(start: int, offset: int) -> tuple[int, int]:
-    """Find multiples of 3 and of 10 metres that are so far from each other."""
+def _aligned_corners(start: int, offset: int) -> tuple[int, int]:
+    """Find a multiple of 3 m and one of 10 m with a given distance."""
     fine = next(
         number
         for number in range(start, start + 30)
@@ -115,15 +119,15 @@ def _align(start: int, offset: int) -> tuple[int, int]:
     return fine, fine + offset
 
 
-def describe(seed: int, area: Area) -> str:
-    """What a file of an area says of itself.
+def image_description(seed: int, area: Area) -> str:
+    """Write the description that files of an area hold.
 
     Args:
         seed: Seed of the world.
         area: The area.
 
     Returns:
-        That it is simulated, and how.
+        A sentence that says that the image is simulated, and how.
     """
     return (
         f'Simulated by torchgeo-planetcr (seed {seed}), not an image of the Earth: '
@@ -139,62 +143,74 @@ def simulate_area(seed: int, area: Area) -> AreaImages:
         area: The area.
 
     Returns:
-        The images. The same numbers give the same images, whatever runs beside.
+        The images. They depend on nothing but the seed and the area.
     """
     rng, biome = Random(seed, area.number, 1), BIOMES[area.place.biome]
     height, width = area.grid.height, area.grid.width
-    shape = _canvas(height), _canvas(width)
+    shape = _padded_size(height), _padded_size(width)
     inside = slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width)
 
     land = make_landscape(rng, shape, biome)
     ground = Ground(rng, land, biome)
-    stage, azimuth = _stage(rng, area), _sun(rng, area)
+    stage, azimuth = _growth_stage(rng, area), _sun_azimuth(rng, area)
     clear = ground.image(rng, stage, azimuth)
-    # Weeks before or after
+    # The cloudy image was taken some weeks before or after the clear one
     other = float(np.clip(stage + rng.numbers.normal(0, 0.08), 0, 1))
     below = ground.image(rng, other, azimuth + rng.uniform(-0.3, 0.3), changed=0.05)
 
-    cover = torch.tensor([rng.uniform(0.15, 0.8)])
-    layers = draw_clouds(cover, *shape, generator=rng.generator)
+    cloud_share = torch.tensor([rng.uniform(0.15, 0.8)])
+    layers = draw_clouds(cloud_share, *shape, generator=rng.generator)
     cloudy = lay_clouds(torch.from_numpy(below)[None], layers)[0].numpy()
     mask = coarse_cloud_mask(layers, rng.uniform(-0.3, 0.3))[0].numpy()
-    cloudy = record(rng, cloudy[:, *inside])
+    cloudy = to_digital_numbers(rng, cloudy[:, *inside])
     if rng.uniform(0, 1) < 0.1:
-        cloudy[:, _beyond_the_scene(rng, (height, width))] = 0
+        cloudy[:, _outside_scene(rng, (height, width))] = MODALITIES['cloudy'].nodata
 
     power = _to_coarse(backscatter(rng, ground), area)
-    radar = to_decibels(power * speckle(rng, power.shape))
+    sentinel1 = to_decibels(power * speckle(rng, power.shape))
     return AreaImages(
         cloudy,
-        record(rng, clear[:, *inside]),
-        radar,
-        _nearest(land.cover[None], area),
-        mask[None, *inside] & (cloudy != 0).any(axis=0),
+        to_digital_numbers(rng, clear[:, *inside]),
+        sentinel1,
+        _sample_coarse(land.land_cover[None], area),
+        mask[None, *inside] & has_data(cloudy),
     )
 
 
-def _canvas(size: int) -> int:
-    """Side of the land around an area in pixels."""
-    return math.ceil((size + 2 * MARGIN) / MULTIPLE) * MULTIPLE
+def has_data(image: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Find the pixels of an image of PlanetScope that have data.
+
+    Args:
+        image: Reflectance x 10000 of shape (C, H, W).
+
+    Returns:
+        Whether each pixel has data, of shape (H, W).
+    """
+    return (image != MODALITIES['cloudy'].nodata).any(axis=0)
 
 
-def _stage(rng: Random, area: Area) -> float:
-    """Stage of growth in a season."""
+def _padded_size(size: int) -> int:
+    """Side of the land that is simulated for an area in pixels."""
+    return math.ceil((size + 2 * MARGIN) / SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+
+def _growth_stage(rng: Random, area: Area) -> float:
+    """Stage of growth in the season of an area, from 0 to 1."""
     latitude = area.place.latitude
-    if abs(latitude) < TROPICS:
+    if abs(latitude) < TROPICAL_LATITUDE:
         return rng.uniform(0.3, 1)
     season = SEASONS.index(area.season)
-    return STAGES[season if latitude > 0 else (season + 2) % 4]
+    return SEASON_STAGES[season if latitude > 0 else (season + 2) % 4]
 
 
-def _sun(rng: Random, area: Area) -> float:
-    """Direction in which the ground gets the light of the morning."""
+def _sun_azimuth(rng: Random, area: Area) -> float:
+    """Direction of the morning sun in radians, from columns to rows."""
     south = math.pi / 4 if area.place.latitude > 0 else -math.pi / 4
     return south + rng.uniform(-0.3, 0.3)
 
 
-def _beyond_the_scene(rng: Random, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels beyond an edge of the scene, which lies askew."""
+def _outside_scene(rng: Random, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels beyond an edge of the scene, which is not parallel to the grid."""
     rows = np.arange(shape[0])[:, None] / shape[0] - 0.5
     columns = np.arange(shape[1]) / shape[1] - 0.5
     angle = rng.uniform(-0.3, 0.3) + math.pi / 2 * int(rng.numbers.integers(4))
@@ -202,13 +218,13 @@ def _beyond_the_scene(rng: Random, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _to_coarse(power: NDArray[np.float32], area: Area) -> NDArray[np.float32]:
-    """Mean over pixels of 10 m, about."""
+    """Average power to pixels of about 10 m."""
     pooled = F.avg_pool2d(torch.from_numpy(power)[None], 3, 1, 1)[0].numpy()
-    return _nearest(pooled, area)
+    return _sample_coarse(pooled, area)
 
 
-def _nearest[T: np.generic](image: NDArray[T], area: Area) -> NDArray[T]:
-    """Pixels of 3 m in which the centres of those of 10 m lie."""
+def _sample_coarse[T: np.generic](image: NDArray[T], area: Area) -> NDArray[T]:
+    """Take the pixel of 3 m at the center of each pixel of 10 m."""
     coarse, grid = area.coarse_grid, area.grid
     right, down = coarse.xmin - grid.xmin, grid.ymax - coarse.ymax
     rows = down + COARSE_RESOLUTION * (np.arange(coarse.height) + 0.5)

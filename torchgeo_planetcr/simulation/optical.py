@@ -1,14 +1,15 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Reflectance of landscapes as PlanetScope sees it."""
+"""Reflectance of simulated landscapes as PlanetScope sees it."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from .landscape import NUMBERS, Array, Landscape, Random, look_up, slope_towards
+from ..datasets.modalities import REFLECTANCE_SCALE
+from .landscape import PARCEL_NUMBERS, Array, Landscape, Random, look_up, slope_towards
 from .places import (
     BARE,
     BUILT_UP,
@@ -24,8 +25,8 @@ from .places import (
     Biome,
 )
 
-#: Reflectance in B, G, R and NIR where plants hide all of the ground, and their share of
-#: what the biome says.
+#: Reflectance in B, G, R and NIR where plants hide all of the ground. The second number
+#: multiplies the share of the ground that plants hide in the biome.
 PLANTS: dict[int, tuple[tuple[float, float, float, float], float]] = {
     TREES: ((0.022, 0.042, 0.028, 0.27), 1.1),
     SHRUBS: ((0.028, 0.055, 0.05, 0.25), 0.75),
@@ -40,8 +41,8 @@ PLANTS: dict[int, tuple[tuple[float, float, float, float], float]] = {
     MOSS: ((0.04, 0.065, 0.07, 0.2), 0.8),
 }
 
-#: Spread of brightness from pixel to pixel: crowns and gaps in forest, roofs in towns.
-GRAIN: dict[int, float] = {
+#: Relative spread of brightness from pixel to pixel, as of tree crowns and of roofs.
+TEXTURE: dict[int, float] = {
     TREES: 0.22,
     SHRUBS: 0.18,
     GRASS: 0.05,
@@ -55,129 +56,146 @@ GRAIN: dict[int, float] = {
     MOSS: 0.08,
 }
 
-#: Reflectance of clear and of muddy water, of snow and of asphalt.
-CLEAR_WATER = (0.025, 0.03, 0.018, 0.01)
-MUD = (0.06, 0.09, 0.1, 0.05)
-SNOW_COLOR = (0.75, 0.76, 0.75, 0.7)
-ASPHALT = (0.085, 0.1, 0.115, 0.15)
+#: Reflectance in B, G, R and NIR of surfaces without plants.
+CLEAR_WATER_REFLECTANCE = (0.025, 0.03, 0.018, 0.01)
+MUDDY_WATER_REFLECTANCE = (0.06, 0.09, 0.1, 0.05)
+SNOW_REFLECTANCE = (0.75, 0.76, 0.75, 0.7)
+ASPHALT_REFLECTANCE = (0.085, 0.1, 0.115, 0.15)
 
-#: Roofs: concrete, tiles, sheet iron, bitumen.
-ROOFS = (
+#: The same of roofs of concrete, tiles, sheet iron and bitumen.
+ROOF_REFLECTANCE = (
     (0.16, 0.18, 0.2, 0.24),
     (0.08, 0.11, 0.19, 0.26),
     (0.3, 0.32, 0.33, 0.36),
     (0.07, 0.08, 0.09, 0.12),
 )
 
-#: Noise of the camera, as reflectance, which products store times 10000.
-NOISE, SCALE = 0.0012, 10000
+#: Standard deviation of the noise of the camera as reflectance.
+CAMERA_NOISE = 0.0012
 
-#: Weights of a line of pixels that one pixel sees: the optics are softer than the grid.
-BLUR = (0.2, 0.6, 0.2)
+#: Weights of three adjacent pixels, as the optics of the camera blur an image.
+BLUR_WEIGHTS = (0.2, 0.6, 0.2)
 
 
 class Ground:
-    """What stays of a landscape from one image to the next."""
+    """What stays the same from one image of a landscape to the next."""
 
     def __init__(self, rng: Random, land: Landscape, biome: Biome) -> None:
         """Draw what differs from parcel to parcel and from place to place.
 
         Args:
-            rng: Random numbers.
+            rng: Random numbers of the area.
             land: The landscape.
             biome: What the land is like.
         """
-        shape = land.cover.shape
+        shape = land.land_cover.shape
         self.land, self.biome = land, biome
+        #: How plants and brightness differ from place to place.
         self.patchiness = rng.field(shape, 60, 2.6)
+        #: How brightness differs from pixel to pixel.
         self.grain = 0.75 * _blur(rng.grain(shape)) / 0.44 + 0.6 * rng.field(
             shape, 5, 2
         )
+        #: How muddy the water is, from 0 to 1.
         self.mud = rng.uniform(0, 1) ** 2
-        #: Soil and growth of each parcel.
-        self.tilth = rng.numbers.normal(0, 1, NUMBERS).astype(np.float32)
-        self.growth = rng.numbers.beta(1.5, 1.1, NUMBERS).astype(np.float32)
-        self.roof = rng.numbers.choice(len(ROOFS), NUMBERS, p=(0.3, 0.35, 0.1, 0.25))
-        self.roof_shade = rng.numbers.lognormal(0, 0.3, NUMBERS).astype(np.float32)
+        #: Brightness of the soil and growth of the crop of each parcel.
+        self.soil_tone = rng.numbers.normal(0, 1, PARCEL_NUMBERS).astype(np.float32)
+        self.growth = rng.numbers.beta(1.5, 1.1, PARCEL_NUMBERS).astype(np.float32)
+        #: Kind and brightness of the roof of each building plot.
+        self.roof = rng.numbers.choice(
+            len(ROOF_REFLECTANCE), PARCEL_NUMBERS, p=(0.3, 0.35, 0.1, 0.25)
+        )
+        self.roof_shade = rng.numbers.lognormal(0, 0.3, PARCEL_NUMBERS).astype(
+            np.float32
+        )
         soil = np.array(biome.soil) * rng.numbers.lognormal(0, 0.15)
+        #: Reflectance of the soil in B, G, R and NIR.
         self.soil = (soil * rng.numbers.lognormal(0, 0.06, 4)).astype(np.float32)
-        self.rows = rng.uniform(2.5, 5)
+        #: Distance between rows of crops in pixels.
+        self.row_spacing = rng.uniform(2.5, 5)
 
     def image(
         self, rng: Random, season: float, azimuth: float, changed: float = 0.0
     ) -> Array:
-        """Take an image.
+        """Compute the reflectance at one date.
 
         Args:
-            rng: Random numbers of the date.
+            rng: Random numbers of the area.
             season: Stage of growth, in [0, 1].
             azimuth: Direction of the sun in radians.
-            changed: Share of the fields that were ploughed or harvested meanwhile.
+            changed: Share of the fields that were plowed or harvested in between.
 
         Returns:
             Reflectance of B, G, R and NIR without the noise of the camera, of shape
             (4, H, W).
         """
-        land, cover = self.land, self.land.cover
+        land, land_cover = self.land, self.land.land_cover
         rest, high = self.biome.green[1], self.biome.green[0]
         green = rest + (high - rest) * season
 
         growth = self.growth.copy()
-        is_changed = rng.numbers.random(NUMBERS) < changed
+        is_changed = rng.numbers.random(PARCEL_NUMBERS) < changed
         growth[is_changed] = 1 - growth[is_changed]
         field = growth[land.fields.number]
-        is_crops = cover == CROPS
-        plants = look_up({code: share for code, (_, share) in PLANTS.items()}, cover)
+        is_crops = land_cover == CROPS
+        plants = look_up(
+            {code: share for code, (_, share) in PLANTS.items()}, land_cover
+        )
         plants = green * plants * (1 + 0.18 * self.patchiness)
-        # Each field has its own crop, and lines of work
-        lines = 1 + 0.05 * np.sin(2 * np.pi / self.rows * land.fields.along)
+        # Each field has its own crop, in rows
+        lines = 1 + 0.05 * np.sin(2 * np.pi / self.row_spacing * land.fields.along)
         plants = np.where(is_crops, (0.15 + 1.1 * green * field) * lines, plants)
         plants = plants.clip(0, 1)
 
-        tilth = 1 + np.where(is_crops, 0.13 * self.tilth[land.fields.number], 0)
-        tilth = tilth * (1 + 0.1 * self.patchiness)
-        grain = 1 + look_up(GRAIN, cover) * self.grain
+        soil_tone = 1 + np.where(is_crops, 0.13 * self.soil_tone[land.fields.number], 0)
+        soil_tone = soil_tone * (1 + 0.1 * self.patchiness)
+        grain = 1 + look_up(TEXTURE, land_cover) * self.grain
         slope = slope_towards(land.height, azimuth)
         light = grain.clip(0.25) * (1 + self.biome.relief * slope).clip(0.3, 1.8)
 
-        is_water, is_snow = cover == WATER, cover == SNOW
+        is_water, is_snow = land_cover == WATER, land_cover == SNOW
         bands: list[Array] = []
         for band, soil in enumerate(self.soil.tolist()):
             leaves = look_up(
-                {code: color[band] for code, (color, _) in PLANTS.items()}, cover
+                {code: color[band] for code, (color, _) in PLANTS.items()}, land_cover
             )
-            pixels = soil * tilth
+            pixels = soil * soil_tone
             pixels += plants * (leaves - pixels)
-            pixels[land.is_road] = ASPHALT[band]
-            roofs = np.array(ROOFS, dtype=np.float32)[self.roof, band] * self.roof_shade
+            pixels[land.is_road] = ASPHALT_REFLECTANCE[band]
+            roofs = (
+                np.array(ROOF_REFLECTANCE, dtype=np.float32)[self.roof, band]
+                * self.roof_shade
+            )
             pixels[land.is_building] = roofs[land.plots.number[land.is_building]]
-            pixels[is_snow] = SNOW_COLOR[band]
+            pixels[is_snow] = SNOW_REFLECTANCE[band]
             pixels *= light
-            water = CLEAR_WATER[band] + self.mud * (MUD[band] - CLEAR_WATER[band])
+            water = CLEAR_WATER_REFLECTANCE[band] + self.mud * (
+                MUDDY_WATER_REFLECTANCE[band] - CLEAR_WATER_REFLECTANCE[band]
+            )
             pixels[is_water] = water * (1 + 0.08 * self.patchiness[is_water])
             bands.append(pixels)
         image = _blur(np.stack(bands)) * np.float32(rng.numbers.normal(1, 0.03))
         return image.clip(0, 1)
 
 
-def record(rng: Random, image: Array) -> NDArray[np.uint16]:
-    """Record an image as the camera and its products do.
+def to_digital_numbers(rng: Random, image: Array) -> NDArray[np.uint16]:
+    """Add the noise of the camera, and store reflectance as products of PlanetScope do.
 
     Args:
-        rng: Random numbers.
+        rng: Random numbers of the area.
         image: Reflectance of shape (4, H, W).
 
     Returns:
-        Reflectance x 10000 with the noise of the camera, at least 1.
+        Reflectance x 10000 of the same shape. It is at least 1, as 0 means no data.
     """
-    image = image + NOISE * rng.grain(image.shape[1:], len(image))
-    return (SCALE * image).round().clip(1, 65535).astype(np.uint16)
+    image = image + CAMERA_NOISE * rng.grain(image.shape[1:], len(image))
+    return (REFLECTANCE_SCALE * image).round().clip(1, 65535).astype(np.uint16)
 
 
 def _blur(image: Array) -> Array:
-    """Blur a little, along both axes."""
+    """Blur an image slightly along both axes."""
     tensor = torch.from_numpy(image).reshape(-1, 1, *image.shape[-2:])
-    weight = torch.tensor(BLUR)
+    weight = torch.tensor(BLUR_WEIGHTS)
     for shape in ((1, 1, 3, 1), (1, 1, 1, 3)):
         padding = (0, 0, 1, 1) if shape[2] == 3 else (1, 1, 0, 0)
         padded = F.pad(tensor, padding, mode='replicate')

@@ -1,41 +1,44 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Places around the world, and what the land is like there."""
+"""Places around the world, and the biomes there."""
 
 from typing import NamedTuple
 
 
 class Biome(NamedTuple):
-    """Land of a kind: shares of its covers, and its looks."""
+    """What the land is like in a biome."""
 
-    #: Relative share of each code of WorldCover that is not man's.
+    #: Relative share of each natural class of land cover, by code of WorldCover.
     natural: dict[int, float]
-    #: Share of farmland and of settlements.
+    #: Share of farmland.
     farmland: float
+    #: Share of settlements.
     built_up: float
     #: Reflectance of the soil in B, G, R and NIR.
     soil: tuple[float, float, float, float]
-    #: Share of the ground that plants hide in the season of growth and in that of rest.
+    #: Share of the ground that plants hide when they have grown most and least.
     green: tuple[float, float]
-    #: Steepness of the hills, as far as light and radar show it.
+    #: How much hills change the brightness of optical and radar images.
     relief: float
-    #: Mean size of a field in metres.
+    #: Mean size of a field in meters.
     field: float
 
 
+#: Codes of WorldCover.
 TREES, SHRUBS, GRASS, CROPS, BUILT_UP, BARE, SNOW, WATER, WETLAND, MANGROVES, MOSS = (
     *(10, 20, 30, 40, 50, 60, 70, 80, 90, 95),
     100,
 )
 
-#: Soils: dark loam, brown earth, laterite, sand, clay.
+#: Reflectance of soils in B, G, R and NIR.
 LOAM = (0.055, 0.075, 0.095, 0.16)
 BROWN = (0.06, 0.095, 0.13, 0.22)
 LATERITE = (0.05, 0.085, 0.16, 0.26)
 SAND = (0.13, 0.19, 0.27, 0.36)
 CLAY = (0.09, 0.12, 0.15, 0.21)
 
+#: Biomes by name.
 BIOMES = {
     'temperate farmland': Biome(
         {TREES: 0.55, GRASS: 0.42, WATER: 0.03},
@@ -106,11 +109,14 @@ BIOMES = {
 class Place(NamedTuple):
     """A place on Earth."""
 
+    #: In degrees east and north.
     longitude: float
     latitude: float
+    #: One of :data:`BIOMES`.
     biome: str
 
 
+#: Around these places, areas are simulated.
 PLACES = (
     Place(-93.5, 42.0, 'prairie'),
     Place(11.5, 48.5, 'temperate farmland'),

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Backscatter of landscapes as Sentinel-1 sees it."""
+"""Backscatter of simulated landscapes as Sentinel-1 sees it."""
 
 import numpy as np
 import torch
@@ -39,37 +39,39 @@ BACKSCATTER: dict[int, tuple[float, float]] = {
     MOSS: (-13.5, -20.5),
 }
 
-#: Looks that are averaged in a pixel of 10 m; neighbours share some.
+#: Looks that are averaged in a pixel of 10 m. Neighbors share some of them.
 LOOKS = 4
 
-#: Backscatter of nothing but the noise of the instrument, in dB.
+#: What the instrument measures of VV and VH where nothing comes back, in dB.
 NOISE_FLOOR = (-24.0, -30.0)
 
 
 def backscatter(rng: Random, ground: Ground) -> NDArray[np.float32]:
-    """Backscatter of the ground, without speckle.
+    """Compute the backscatter of the ground without speckle.
 
     Args:
-        rng: Random numbers.
-        ground: The ground.
+        rng: Random numbers of the area.
+        ground: What the ground is like.
 
     Returns:
-        VV and VH as power, of shape (2, H, W).
+        VV and VH as power, not in dB, of shape (2, H, W).
     """
-    land, cover = ground.land, ground.land.cover
+    land, land_cover = ground.land, ground.land.land_cover
     number = land.fields.number
-    # Wet or rough soil and dense crops are bright, each in its own polarisation
-    rough = np.where(cover == CROPS, 1.6 * ground.tilth[number], 0)
-    dense = np.where(cover == CROPS, 3 * (ground.growth[number] - 0.55), 0)
+    # Rough soil is bright in both polarizations, dense crops mostly in VH
+    rough = np.where(land_cover == CROPS, 1.6 * ground.soil_tone[number], 0)
+    dense = np.where(land_cover == CROPS, 3 * (ground.growth[number] - 0.55), 0)
     uneven = 0.7 * ground.patchiness + 1.2 * ground.biome.relief * slope_towards(
         land.height, 0
     )
-    # Walls throw the beam straight back if they face it
+    # Walls reflect the beam straight back if they face it
     walls = rng.numbers.exponential(5, len(ground.roof)).astype(np.float32)
     corners = np.where(land.is_building, walls[land.plots.number], 0)
     decibels = np.stack(
         [
-            look_up({code: pair[band] for code, pair in BACKSCATTER.items()}, cover)
+            look_up(
+                {code: pair[band] for code, pair in BACKSCATTER.items()}, land_cover
+            )
             + uneven
             + rough
             + dense * (0.6, 1.2)[band]
@@ -82,19 +84,19 @@ def backscatter(rng: Random, ground: Ground) -> NDArray[np.float32]:
 
 
 def speckle(rng: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Speckle of images that were averaged and resampled, of mean 1.
+    """Draw the speckle of images that were averaged and resampled.
 
     Args:
-        rng: Random numbers.
-        shape: Of the image, (C, H, W).
+        rng: Random numbers of the area.
+        shape: Shape of the image, (C, H, W).
 
     Returns:
-        Factors of the same shape.
+        Factors of mean 1, of the same shape.
     """
     count, height, width = shape
     waves = rng.grain((height, width), 2 * LOOKS * count)
     tensor = torch.from_numpy(waves)[:, None]
-    # Neighbours see some of the same ground
+    # Neighbors see some of the same ground
     weight = torch.tensor([0.3, 0.9, 0.3])
     weight = (weight / weight.norm()).view(1, 1, 3, 1)
     for kernel, padding in ((weight, (0, 0, 1, 1)), (weight.mT, (1, 1, 0, 0))):
@@ -104,10 +106,10 @@ def speckle(rng: Random, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def to_decibels(power: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Add the noise of the instrument and take the logarithm.
+    """Add the noise of the instrument, and convert power to dB.
 
     Args:
-        power: VV and VH, of shape (2, H, W).
+        power: VV and VH as power, of shape (2, H, W).
 
     Returns:
         Backscatter in dB, of the same shape.

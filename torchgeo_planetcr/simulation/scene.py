@@ -1,25 +1,42 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A simulated scene with all that belongs to it."""
+"""A simulated scene with all files that belong to it."""
 
 import math
 import os
-import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from torchgeo.datasets.utils import Path
 
-from ..datasets.writing import cannot_write, write_geotiff
-from ..inference.raster import NAMES
+from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
-from .area import PATCH, choose_area, describe, simulate_area
+from ..raster.write import appears_whole, cannot_write, check_absent, write_geotiff
+from ..scenes.mask import UDM2_BANDS
+from .area import (
+    PATCH_SIZE,
+    AreaImages,
+    choose_area,
+    has_data,
+    image_description,
+    simulate_area,
+)
+from .checks import MAX_SEED, check_range
 
-#: Files of a scene by modality.
-FILES = {
+#: Smallest and largest height and width of a scene in pixels.
+MIN_SIZE, MAX_SIZE = 300, 3000
+
+#: Angle between the edges of a scene and its grid in radians. Satellites do not fly
+#: exactly from north to south.
+SCENE_ANGLE = 0.18
+
+#: Bands of Planet's usable data mask that are simulated.
+CLEAR, CLOUD, UNUSABLE = map(UDM2_BANDS.index, ('clear', 'cloud', 'unusable'))
+
+#: Names of the files of a scene, by modality.
+FILE_NAMES = {
     'cloudy': 'scene.tif',
     'clear': 'clear.tif',
     'sentinel1': 'sentinel1.tif',
@@ -27,38 +44,38 @@ FILES = {
     'udm2': 'scene_udm2.tif',
 }
 
-#: Smallest and largest side of a scene in pixels.
-SIDES = 300, 3000
 
-#: Angle between a scene and its grid, as the satellite does not fly due south.
-ASKEW = 0.18
+class SceneFile(NamedTuple):
+    """What a file of a scene holds."""
 
-#: Bands of Planet's usable data mask.
-UDM2_BANDS = (
-    *('clear', 'snow', 'shadow', 'haze_light', 'haze_heavy', 'cloud'),
-    *('confidence', 'unusable'),
-)
-CLEAR, CLOUD, UNUSABLE = map(UDM2_BANDS.index, ('clear', 'cloud', 'unusable'))
+    #: Pixels of shape (C, H, W), and their grid.
+    image: NDArray[Any]
+    grid: Grid
+    #: Value of pixels without data, if the file declares one.
+    nodata: float | None
+    #: Names of the bands.
+    bands: tuple[str, ...]
 
 
 def simulate_scene(
     folder: Path, size: int = 1500, seed: int = 0, overwrite: bool = False
 ) -> str:
-    """Simulate a PlanetScope scene, and what it takes to restore it.
+    """Simulate a PlanetScope scene, and all that is needed to restore it.
 
     Writes ``scene.tif`` and ``clear.tif``, surface reflectance x 10000 of B, G, R and
-    NIR of two dates, ``sentinel1.tif``, VV and VH in dB, ``worldcover.tif``, and
-    ``scene_udm2.tif``, the usable data mask of ``scene.tif``. As real scenes do, they lie
-    askew, with corners without data. Nothing of it is an image of the Earth.
+    NIR at two dates, ``sentinel1.tif``, VV and VH in dB, ``worldcover.tif``, and
+    ``scene_udm2.tif``, the usable data mask of ``scene.tif``. As in real scenes, the edges
+    of the images are not parallel to their grid, and corners have no data. Nothing in them
+    is an image of the Earth.
 
     Args:
-        folder: folder to write to
-        size: height and width in pixels of 3 m, 300 to 3000
-        seed: number that decides what it looks like, from 0
-        overwrite: replace files of these names
+        folder: Folder to write to
+        size: Height and width in pixels of 3 m, 300 to 3000
+        seed: Number from 0 that decides what the scene looks like
+        overwrite: Replace files of these names
 
     Returns:
-        What was written.
+        A sentence that says what was simulated.
 
     Raises:
         FileExistsError: If there is a file of one of these names and *overwrite* is not
@@ -66,65 +83,81 @@ def simulate_scene(
         OSError: If a file cannot be written.
         ValueError: If a number is out of range.
     """
-    for name, value, (low, high) in (
-        ('size', size, SIDES),
-        ('seed', seed, (0, 2**32 - 1)),
-    ):
-        if not low <= value <= high:
-            msg = f'{name}={value} must be from {low} to {high}.'
-            raise ValueError(msg)
-    paths = {key: os.path.join(folder, name) for key, name in FILES.items()}
+    check_range('size', size, MIN_SIZE, MAX_SIZE)
+    check_range('seed', seed, 0, MAX_SEED)
+    paths = {key: os.path.join(folder, name) for key, name in FILE_NAMES.items()}
     for path in paths.values():
-        if os.path.exists(path) and not overwrite:
-            msg = f'{path} exists: write to another folder, or replace it with '
-            msg += '--overwrite (overwrite=True).'
-            raise FileExistsError(msg)
+        check_absent(path, overwrite)
 
-    patches = math.ceil(size / PATCH)
+    patches = math.ceil(size / PATCH_SIZE)
     area = choose_area(seed, 1, patches, patches)
-    images = simulate_area(seed, area)
+    images = _crop(simulate_area(seed, area), size)
     grid = area.grid.window(0, 0, size, size)
-    is_scene = _footprint(size)
-    optical = {
-        key: np.where(is_scene, image[:, :size, :size], 0)
-        for key, image in (('cloudy', images.cloudy), ('clear', images.clear))
+    mask = _usable_data_mask(images)
+    files = {
+        'cloudy': _planetscope_file(images.cloudy, grid),
+        'clear': _planetscope_file(images.clear, grid),
+        'sentinel1': SceneFile(
+            images.sentinel1.astype(np.float32),
+            area.coarse_grid,
+            None,
+            MODALITIES['sentinel1'].descriptions,
+        ),
+        'worldcover': SceneFile(
+            images.worldcover, area.coarse_grid, MODALITIES['worldcover'].nodata, ()
+        ),
+        'udm2': SceneFile(mask, grid, None, UDM2_BANDS),
     }
-    mask = np.zeros((len(UDM2_BANDS), size, size), dtype=np.uint8)
-    has_data = (optical['cloudy'] != 0).any(axis=0)
-    mask[CLOUD] = images.cloud_mask[0, :size, :size] & has_data
-    mask[CLEAR] = has_data & (mask[CLOUD] == 0)
-    mask[UNUSABLE] = ~has_data
-    coarse = area.coarse_grid
-    written: dict[str, tuple[NDArray[Any], Grid, int | None, tuple[str, ...]]] = {
-        'cloudy': (optical['cloudy'], grid, 0, NAMES),
-        'clear': (optical['clear'], grid, 0, NAMES),
-        'sentinel1': (images.sentinel1.astype(np.float32), coarse, None, ('VV', 'VH')),
-        'worldcover': (images.worldcover, coarse, 0, ()),
-        'udm2': (mask, grid, None, UDM2_BANDS),
-    }
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix='.unfinished-') as unfinished:
-        for key, (image, place, nodata, names) in written.items():
-            path = os.path.join(unfinished, FILES[key])
+    description = image_description(seed, area)
+    with appears_whole(*paths.values()) as unfinished_paths:
+        for (key, path), unfinished in zip(
+            paths.items(), unfinished_paths, strict=True
+        ):
+            image, place, nodata, bands = files[key]
             try:
-                write_geotiff(path, image, place, nodata, describe(seed, area), names)
-            except (OSError, RasterioError) as error:
-                raise cannot_write(paths[key], error) from error
-        for key, path in paths.items():
-            os.replace(os.path.join(unfinished, FILES[key]), path)
-    share = mask[CLOUD].sum() / has_data.sum()
+                write_geotiff(unfinished, image, place, nodata, description, bands)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+    cloud_share = mask[CLOUD].sum() / has_data(images.cloudy).sum()
     return (
         f'{folder}: a simulated scene of {size} x {size} pixels in {grid.crs}, '
-        f'{100 * share:.0f} % of it under clouds'
+        f'{100 * cloud_share:.0f} % of it under clouds'
     )
 
 
+def _crop(images: AreaImages, size: int) -> AreaImages:
+    """Crop the images of 3 m to a scene, and remove what is beyond its edges."""
+    is_scene = _footprint(size)
+    nodata = np.uint16(MODALITIES['cloudy'].nodata)
+    return images._replace(
+        cloudy=np.where(is_scene, images.cloudy[:, :size, :size], nodata),
+        clear=np.where(is_scene, images.clear[:, :size, :size], nodata),
+        cloud_mask=images.cloud_mask[:, :size, :size],
+    )
+
+
+def _planetscope_file(image: NDArray[np.uint16], grid: Grid) -> SceneFile:
+    """File of an image of PlanetScope."""
+    row = MODALITIES['cloudy']
+    return SceneFile(image, grid, row.nodata, row.descriptions)
+
+
+def _usable_data_mask(images: AreaImages) -> NDArray[np.uint8]:
+    """Usable data mask of the cloudy image, of shape (8, H, W)."""
+    usable = has_data(images.cloudy)
+    mask = np.zeros((len(UDM2_BANDS), *usable.shape), dtype=np.uint8)
+    mask[CLOUD] = images.cloud_mask[0] & usable
+    mask[CLEAR] = usable & (mask[CLOUD] == 0)
+    mask[UNUSABLE] = ~usable
+    return mask
+
+
 def _footprint(size: int) -> NDArray[np.bool_]:
-    """Pixels of a scene that lies askew on its grid."""
-    place = np.linspace(-0.5, 0.5, size)
-    rows, columns = place[:, None], place
-    along = columns * math.cos(ASKEW) + rows * math.sin(ASKEW)
-    across = rows * math.cos(ASKEW) - columns * math.sin(ASKEW)
-    # As large as fits
-    half = 0.5 / (math.cos(ASKEW) + math.sin(ASKEW))
+    """Pixels of a scene whose edges are not parallel to its grid."""
+    position = np.linspace(-0.5, 0.5, size)
+    rows, columns = position[:, None], position
+    along = columns * math.cos(SCENE_ANGLE) + rows * math.sin(SCENE_ANGLE)
+    across = rows * math.cos(SCENE_ANGLE) - columns * math.sin(SCENE_ANGLE)
+    # The scene is as large as its grid allows
+    half = 0.5 / (math.cos(SCENE_ANGLE) + math.sin(SCENE_ANGLE))
     return np.maximum(abs(along), abs(across)) < half

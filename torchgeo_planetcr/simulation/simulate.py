@@ -1,13 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""A simulated Planet-CR."""
+"""A simulated Planet-CR data set."""
 
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
@@ -16,21 +16,34 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 from tqdm import tqdm
 
-from ..datasets.archive import LIST_COLUMNS, patch_path
-from ..datasets.components import COARSE
-from ..datasets.writing import write_patch, write_text
-from .area import COARSE_PATCH, PATCH, Area, choose_area, describe, simulate_area
+from ..datasets.archive import patch_path
+from ..datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
+from ..datasets.patch_files import write_patch
+from ..raster.grid import Grid
+from ..raster.write import exists_error, write_text
+from .area import (
+    COARSE_PATCH_SIZE,
+    PATCH_SIZE,
+    Area,
+    choose_area,
+    image_description,
+    simulate_area,
+)
+from .checks import MAX_SEED, check_range
 
-#: File that says what a folder holds.
-RECORD = 'simulation.json'
+type Split = Literal['train', 'val', 'test']
 
-#: Largest numbers of areas and of patches in each.
+#: File in the root that says how the data set was simulated.
+RECORD_NAME = 'simulation.json'
+
+#: Largest number of areas, and of patches of each area.
 MAX_AREAS, MAX_PATCHES = 10_000, 100
 
-#: Share of the areas for testing, and of the others for validation.
+#: Share of the areas for testing, and share of the other areas for validation.
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
 
@@ -42,22 +55,22 @@ def simulate(
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Simulate a Planet-CR tree: land, clouds and radar in UTM zones around the world.
+    """Simulate a Planet-CR data set with areas in UTM zones around the world.
 
     It has the layout, names, types, nodata values and grids of the archive. Nothing in it
-    is an image of the Earth, which each GeoTIFF says in its metadata. A run that was
-    interrupted goes on where it was.
+    is an image of the Earth, and each GeoTIFF says so in its metadata. After an
+    interruption, the same call makes the patches that are missing.
 
     Args:
-        root: folder to make it in
-        areas: number of areas, 2 to 10000; a fifth of them is for testing
-        patches: number of patches of each area, 1 to 100
-        seed: number that decides what it looks like, from 0
-        num_workers: number of threads (defaults to one for each processor)
-        overwrite: replace another simulation, and accept a folder with other files
+        root: Folder to write to
+        areas: Number of areas, 2 to 10000. A fifth of them is for testing
+        patches: Number of patches of each area, 1 to 100
+        seed: Number from 0 that decides what the data set looks like
+        num_workers: Number of threads (defaults to one for each processor)
+        overwrite: Replace another simulation, and accept a folder with other files
 
     Returns:
-        What was made.
+        A sentence that says what was simulated.
 
     Raises:
         FileExistsError: If *root* holds anything else and *overwrite* is not set, or if it
@@ -68,34 +81,20 @@ def simulate(
     for name, value, low, high in (
         ('areas', areas, 2, MAX_AREAS),
         ('patches', patches, 1, MAX_PATCHES),
-        ('seed', seed, 0, 2**32 - 1),
+        ('seed', seed, 0, MAX_SEED),
         ('num_workers', num_workers or 1, 1, 1024),
     ):
-        if not low <= value <= high:
-            msg = f'{name}={value} must be from {low} to {high}.'
-            raise ValueError(msg)
-    _claim(root, {'areas': areas, 'patches': patches, 'seed': seed}, overwrite)
+        check_range(name, value, low, high)
+    _claim_folder(root, {'areas': areas, 'patches': patches, 'seed': seed}, overwrite)
 
     columns = math.ceil(math.sqrt(patches))
     rows = math.ceil(patches / columns)
     chosen = [choose_area(seed, n, rows, columns) for n in range(1, areas + 1)]
-    split_of = _split(seed, areas)
-    make = partial(_make_area, root, seed, patches, split_of)
-    workers = num_workers or os.cpu_count() or 1
-    with (
-        _one_thread_each(),
-        ThreadPoolExecutor(workers) as executor,
-        tqdm(total=areas * patches, unit='patch') as bar,
-    ):
-        try:
-            for future in as_completed(
-                [executor.submit(make, area) for area in chosen]
-            ):
-                bar.update(future.result())
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-    _write_lists(root, chosen, patches, split_of)
+    split_of = _split_areas(seed, areas)
+    write = partial(_write_area, root, seed, patches, split_of)
+    with tqdm(total=areas * patches, unit='patch') as bar:
+        _write_areas(write, chosen, num_workers, bar)
+    _write_split_lists(root, chosen, patches, split_of)
     counts = [
         list(split_of.values()).count(split) for split in ('train', 'val', 'test')
     ]
@@ -107,43 +106,39 @@ def simulate(
     )
 
 
-def _claim(root: Path, arguments: dict[str, Any], overwrite: bool) -> None:
-    """Say in the folder what it will hold, unless it holds something else."""
+def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> None:
+    """Check that a folder can be used, and write there what it will hold."""
     record = {
         'about': 'Simulated by torchgeo-planetcr. Nothing here is an image of the Earth.',
         'version': version('torchgeo-planetcr'),
         **arguments,
     }
-    path = os.path.join(root, RECORD)
+    path = os.path.join(root, RECORD_NAME)
     if os.path.isfile(path):
         with open(path, encoding='utf-8') as file:
             if json.load(file) == record:
                 return
         if not overwrite:
-            msg = f'{root} holds another simulation, see {path}: make this one in another '
-            msg += 'folder, or replace that one with --overwrite (overwrite=True).'
-            raise FileExistsError(msg)
+            raise exists_error(f'{root} holds another simulation, see {path}')
         for folder in ('train', 'test', 'csv'):
             shutil.rmtree(os.path.join(root, folder), ignore_errors=True)
     elif os.path.exists(root) and os.listdir(root):
         for folder in ('train', 'test'):
             if os.path.exists(os.path.join(root, folder)):
-                msg = f'{root} holds patches that were not simulated, and the two must '
-                msg += 'not be mixed: take another folder.'
-                raise FileExistsError(msg)
+                raise FileExistsError(
+                    f'{root} holds patches that were not simulated: choose another '
+                    'folder, because simulated and real patches must not be mixed'
+                )
         if not overwrite:
-            msg = f'{root} is not empty: take another folder, or use it all the same with '
-            msg += '--overwrite (overwrite=True).'
-            raise FileExistsError(msg)
-    os.makedirs(root, exist_ok=True)
+            raise exists_error(f'{root} is not empty')
     write_text(path, json.dumps(record, indent=2) + '\n')
 
 
-def _split(seed: int, areas: int) -> dict[int, Literal['train', 'val', 'test']]:
-    """Split of each area."""
+def _split_areas(seed: int, areas: int) -> dict[int, Split]:
+    """Split of each area, by its number."""
     order = (np.random.default_rng([seed, 0]).permutation(areas) + 1).tolist()
     test = max(round(TEST_SHARE * areas), 1)
-    # With one area left, it is for training
+    # At least one area is for training
     val = min(math.ceil(VALIDATION_SHARE * (areas - test)), areas - test - 1)
     return {
         number: 'test' if place < test else 'val' if place < test + val else 'train'
@@ -151,14 +146,10 @@ def _split(seed: int, areas: int) -> dict[int, Literal['train', 'val', 'test']]:
     }
 
 
-def _make_area(
-    root: Path,
-    seed: int,
-    patches: int,
-    split_of: dict[int, Literal['train', 'val', 'test']],
-    area: Area,
+def _write_area(
+    root: Path, seed: int, patches: int, split_of: dict[int, Split], area: Area
 ) -> int:
-    """Make the patches of an area that are not there; returns the number of its patches."""
+    """Write the missing patches of an area, and return the number of all its patches."""
     split: Literal['train', 'test'] = (
         'test' if split_of[area.number] == 'test' else 'train'
     )
@@ -170,27 +161,24 @@ def _make_area(
     if missing:
         images = simulate_area(seed, area)._asdict()
     for number in missing:
-        row, column = divmod(number - 1, area.grid.width // PATCH)
-        patch: dict[Any, Any] = {}
-        for modality, image in images.items():
-            is_coarse = modality in COARSE
-            size = COARSE_PATCH if is_coarse else PATCH
+        row, column = divmod(number - 1, area.grid.width // PATCH_SIZE)
+        patch: dict[ModalityName, tuple[NDArray[Any], Grid]] = {}
+        for name, modality in MODALITIES.items():
+            is_coarse = modality.is_coarse
+            size = COARSE_PATCH_SIZE if is_coarse else PATCH_SIZE
             grid = area.coarse_grid if is_coarse else area.grid
             window = grid.window(size * row, size * column, size, size)
             rows = slice(size * row, size * (row + 1))
             columns = slice(size * column, size * (column + 1))
-            patch[modality] = image[:, rows, columns], window
-        write_patch(root, split, area.aoi, number, patch, describe(seed, area))
+            patch[name] = images[name][:, rows, columns], window
+        write_patch(root, split, area.aoi, number, patch, image_description(seed, area))
     return patches
 
 
-def _write_lists(
-    root: Path,
-    areas: Sequence[Area],
-    patches: int,
-    split_of: dict[int, Literal['train', 'val', 'test']],
+def _write_split_lists(
+    root: Path, areas: Sequence[Area], patches: int, split_of: dict[int, Split]
 ) -> None:
-    """Write the lists of the splits, as the archive has them."""
+    """Write the list of each split as the archive has it."""
     folder = os.path.join(root, 'csv')
     os.makedirs(folder, exist_ok=True)
     for split in ('train', 'val', 'test'):
@@ -207,9 +195,28 @@ def _write_lists(
         write_text(os.path.join(folder, f'{split}.csv'), '\n'.join(lines) + '\n')
 
 
+def _write_areas(
+    write: Callable[[Area], int],
+    areas: Sequence[Area],
+    num_workers: int | None,
+    bar: tqdm,
+) -> None:
+    """Write areas in threads, and show on a bar how many patches are done."""
+    workers = num_workers or os.cpu_count() or 1
+    with _single_threaded_torch(), ThreadPoolExecutor(workers) as executor:
+        try:
+            for future in as_completed(
+                [executor.submit(write, area) for area in areas]
+            ):
+                bar.update(future.result())
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let PyTorch use no threads of its own, where there is one for each area."""
+def _single_threaded_torch() -> Iterator[None]:
+    """Let PyTorch use one thread, because each area already has a thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
