@@ -33,7 +33,7 @@ from report import Goal, goal_table, make_parser, publish, spread, table, wrap
 
 from torchgeo_planetcr import remove_clouds
 from torchgeo_planetcr.inference import TileSampler, find_scenes
-from torchgeo_planetcr.inference.scenes import CloudyScenes
+from torchgeo_planetcr.scenes import PlanetScopeScenes
 from torchgeo_planetcr.memory import keep_memory
 from torchgeo_planetcr.models import DSen2CR
 
@@ -164,7 +164,7 @@ def restore(cloudy: Path, s1: Path, out: Path, device: str) -> None:
 
 def count_tiles(cloudy: Path, s1: Path) -> int:
     """Count the tiles of a scene."""
-    scenes = CloudyScenes(find_scenes(cloudy, s1))
+    scenes = PlanetScopeScenes(cloudy, s1)
     return len(TileSampler(scenes, size=TILE_SIZE, overlap=OVERLAP))
 
 

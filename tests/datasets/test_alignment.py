@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from torchgeo_planetcr.datasets import NativeSlice, PlanetCR
-from torchgeo_planetcr.datasets.native import Grid
+from torchgeo_planetcr.raster.grid import Grid
 from torchgeo_planetcr.raster.warp import enlarge
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,

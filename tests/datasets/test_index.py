@@ -33,7 +33,7 @@ from torchgeo_planetcr.datasets.index import (
     index_path,
     open_index,
 )
-from torchgeo_planetcr.datasets.native import LeftOutWarning
+from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
 PATCH = 'summer_33_p_1'

@@ -27,7 +27,7 @@ from torchgeo_planetcr.datasets import (
     PlanetCR,
     PlanetCRCloudMask,
 )
-from torchgeo_planetcr.datasets.archive import KINDS
+from torchgeo_planetcr.datasets.modalities import MODALITIES
 from torchgeo_planetcr.raster.grid import Grid
 from torchgeo_planetcr.raster.header import RasterHeader, Stamp
 from torchgeo_planetcr.raster.read import (
@@ -455,11 +455,11 @@ class TestPickle:
         area, patches = data.AREAS[0], 300
         data.create(tmp_path / 'one')
         root = tmp_path / 'many'
-        for modality, kind in KINDS.items():
-            suffix = '.npy' if modality == 'cloud_mask' else '.tif'
-            source = data.filepath(tmp_path / 'one', area, 1, kind, suffix)
+        for row in MODALITIES.values():
+            kind = row.folder, row.suffix
+            source = data.filepath(tmp_path / 'one', area, 1, *kind)
             for number in range(1, patches + 1):
-                path = data.filepath(root, area, number, kind, suffix)
+                path = data.filepath(root, area, number, *kind)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.link(source, path)
         dataset = PlanetCR(root)

@@ -87,7 +87,7 @@ class TestPlanetScopeScenes:
         dataset = PlanetScopeScenes(cloudy, s1, mask, clear, landcover)
         (tile,) = TileSampler(dataset, size=400)
         sample = dataset[tile]
-        assert PlanetCR.keys.values() <= sample.keys()
+        assert set(PlanetCR.keys.values()) <= set(sample)
         dtypes = {key: sample[key].dtype for key in PlanetCR.keys.values()}
         assert {dtypes[key] for key in ('mask', 'mask_cloud')} == {torch.int64}
         assert (sample['image_clear'].numpy() == make_image()[::-1]).all()

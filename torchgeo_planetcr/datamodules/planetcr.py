@@ -14,9 +14,9 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets import PlanetCR
-from ..datasets.components import Modality
+from ..datasets.modalities import MODALITIES as _TABLE, ModalityName as Modality
 from ..datasets.index import open_index
-from ..datasets.planetcr import MODALITIES
+MODALITIES = tuple(_TABLE)
 from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
 

@@ -21,7 +21,7 @@ from torchgeo.datasets.utils import Path
 from ..datasets.slices import NativeSlice
 from ..models.utils import is_finite
 from ..raster.write import check_absent
-from ..samplers.native import kept_pixels
+from ..samplers.native import pixel_ranges
 from ..scenes.files import SUFFIXES
 from .output import OutputFile
 
@@ -285,7 +285,7 @@ class GeoTIFFWriter(BasePredictionWriter):
 
 def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
     """First row and column, and size, of the part of each file that an index keeps."""
-    edges = pd.DataFrame(np.hstack(kept_pixels(index)), index=index['filepath'])
+    edges = pd.DataFrame(np.hstack(pixel_ranges(index)), index=index['filepath'])
     # Split helpers make several rows of a file
     kept = edges.groupby(level=0).agg({0: 'min', 1: 'min', 2: 'max', 3: 'max'})
     return {

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from torchgeo.datasets import GeoDataset
 
 from ..datasets.slices import NativeSlice
-from .native import GriddedNativePatchSampler, count_processes, to_pixels
+from .native import GriddedNativePatchSampler, check_size, count_processes
 
 #: Columns from a strip to the next, at most. Wider scenes are put together strip by strip,
 #: so that rows of tiles, and the blocks of files that they share, take no more memory.
@@ -67,7 +67,7 @@ class TileSampler(GriddedNativePatchSampler):
         """
         self.skipped = 0
         for row in self.own_rows():
-            corners = self._grid(*self._first[row], *self._last[row])
+            corners = self._corners(*self._first[row], *self._last[row])
             strips = (corners[:, 1] - self._first[row, 1]) // strip_width(
                 self.stride[1]
             )
@@ -115,7 +115,7 @@ class TileSampler(GriddedNativePatchSampler):
         self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
     ) -> NDArray[np.intp]:
         """Height and width of the tiles of each scene."""
-        return np.minimum(parts, to_pixels(size or 0, 'size'))
+        return np.minimum(parts, check_size(size or 0, 'size'))
 
 
 class TileBatchSampler(Sampler[list[NativeSlice]]):
