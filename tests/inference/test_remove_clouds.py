@@ -562,7 +562,7 @@ class TestManyScenes:
         )
         s1 = radar / 's1.tif'
         message = f'{s1} does not cover {bad} at all: take the Sentinel-1 image of the '
-        assert others == [f'{message}same place.']
+        assert others == [f'{message}same place']
         assert names(out) == {'a.tif', 'b.tif'}
         with pytest.raises(ValueError, match=f'{s1} does not cover {bad} at all'):
             remove_clouds(Darker(), bad, s1, tmp_path / 'bad' / 'x.tif', **options)
@@ -723,3 +723,42 @@ class TestDamaged:
         with pytest.raises(OSError, match=f'{whole}'):
             remove_clouds(Darker(), whole, inputs[1], tmp_path / 'x.tif', **options)
         assert names(tmp_path) == {'cloudy.tif'}
+
+    @pytest.mark.parametrize('num_workers', [0, 1])
+    def test_half_way(self, tmp_path: Path, num_workers: int) -> None:
+        """A scene that shows its damage late does not stop the others, nor appear."""
+        (folder := tmp_path / 'scenes').mkdir()
+        values = np.broadcast_to([[[-12.0]], [[-20.0]]], (2, 1100, 60))
+        s1 = write_scene(tmp_path / 's1.tif', values.astype(np.float32), nodata=None)
+        image = make_image(1100, 60)
+        # Blocks of one line, of which the scene in small has every other one
+        bad = write_scene(folder / 'b.tif', image, compress='deflate', blockysize=1)
+        with rasterio.open(bad) as dataset:
+            start = int(dataset.get_tag_item('BLOCK_OFFSET_0_600', 'TIFF', 1) or 0)
+        content = bytearray(bad.read_bytes())
+        content[start : start + 50] = bytes(50)
+        bad.write_bytes(content)
+        for name in 'ac':
+            write_scene(folder / f'{name}.tif', make_image(90, 60))
+        options: Any = SMALL | {'num_workers': num_workers, 'quicklook': False}
+        out = tmp_path / 'out'
+        with pytest.raises(OSError, match='1 could not be used') as caught:
+            remove_clouds(Darker(), folder, s1, out, **options)
+        first, reason = str(caught.value).splitlines()
+        assert first.startswith(f'{out}: 2 scenes')
+        assert reason.startswith(f'{bad} cannot be read')
+        assert names(out) == {'a.tif', 'c.tif'}
+        with pytest.raises(OSError, match=f'{bad} cannot be read'):
+            remove_clouds(Darker(), bad, s1, tmp_path / 'x.tif', **options)
+        assert names(tmp_path) == {'scenes', 'out', 's1.tif'}
+
+    def test_no_raster(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
+        """A scene that cannot be opened does not stop the others either."""
+        (folder := tmp_path / 'scenes').mkdir()
+        write_scene(folder / 'a.tif')
+        (folder / 'b.tif').write_text('no raster')
+        options: Any = SMALL | {'quicklook': False}
+        with pytest.raises(OSError, match=r'1 scene, .* 1 could not be used') as caught:
+            remove_clouds(Darker(), folder, inputs[1], tmp_path / 'out', **options)
+        assert f'{folder}/b.tif is not a readable raster' in str(caught.value)
+        assert names(tmp_path / 'out') == {'a.tif'}

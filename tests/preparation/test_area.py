@@ -74,12 +74,12 @@ class TestRecord:
     @pytest.mark.parametrize(
         ('changes', 'message'),
         [
-            ({'cloudy': '/b.tif'}, r"cloudy '/scenes/a\.tif' instead of '/b\.tif'\."),
+            ({'cloudy': '/b.tif'}, r"cloudy '/scenes/a\.tif' instead of '/b\.tif'"),
             (
                 {'overlap': 30, 'bands': [4, 3]},
                 r'overlap 0 .* 30, bands None .* \[4, 3\]',
             ),
-            ({'s1': '/s1.tif'}, r"s1 None instead of '/s1\.tif'\."),
+            ({'s1': '/s1.tif'}, r"s1 None instead of '/s1\.tif'"),
         ],
     )
     def test_made_otherwise(

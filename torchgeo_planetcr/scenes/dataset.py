@@ -87,7 +87,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         #: What is wrong with each scene that is left out.
         self.problems: dict[str, OSError | ValueError] = {}
         headers = []
-        for path, files in self.scenes.items():
+        for path, files in sorted(self.scenes.items()):
             try:
                 with Scene(files, bands) as scene:
                     headers.append(scene.image.header)

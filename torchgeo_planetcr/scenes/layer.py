@@ -87,7 +87,9 @@ class Layer:
         """
         self.path = os.fspath(path)
         with ExitStack() as stack:
-            self.dataset = stack.enter_context(open_raster(self.path))
+            # Not as a context, which rasterio ends in the thread that has begun it alone
+            self.dataset = open_raster(self.path)
+            stack.callback(self.dataset.close)
             check_place(self.dataset)
             #: Bands that are read, from 1.
             self.bands = [*(find_bands or _find_all)(self.dataset)]
@@ -134,16 +136,15 @@ class Layer:
     ) -> None:
         """Put the file onto the grid."""
         self.nodata = self._source_nodata if nodata is None else nodata
-        self._source = self._opened.enter_context(
-            warp(
-                self.dataset,
-                self.grid,
-                resampling,
-                source_nodata=self._source_nodata,
-                nodata=self.nodata,
-                dtype=dtype,
-            )
+        self._source = warp(
+            self.dataset,
+            self.grid,
+            resampling,
+            source_nodata=self._source_nodata,
+            nodata=self.nodata,
+            dtype=dtype,
         )
+        self._opened.callback(self._source.close)
 
     @functools.cached_property
     def header(self) -> RasterHeader:
