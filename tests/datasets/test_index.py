@@ -32,7 +32,7 @@ from torchgeo_planetcr.datasets.index import (
     index_path,
     open_index,
 )
-from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES
+from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
@@ -81,7 +81,7 @@ def indexed(small_root: Path) -> Path:
     return small_root
 
 
-def find(root: Path, modality: str, patch: str = PATCH) -> Path:
+def find(root: Path, modality: ModalityName, patch: str = PATCH) -> Path:
     """File of a patch."""
     row = MODALITIES[modality]
     (path,) = root.rglob(f'{row.folder}_{patch}{row.suffix}')
@@ -301,7 +301,7 @@ class TestUpdate:
         self,
         indexed: Path,
         tmp_path: Path,
-        modality: str,
+        modality: ModalityName,
         change: Callable[[Path], None],
     ) -> None:
         """An updated index is the one that would be made anew, of that file alone."""
@@ -334,7 +334,7 @@ class TestUpdate:
         ],
     )
     def test_repaired(
-        self, indexed: Path, modality: str, damage: Callable[[Path], None]
+        self, indexed: Path, modality: ModalityName, damage: Callable[[Path], None]
     ) -> None:
         path = find(indexed, modality)
         content = path.read_bytes()
@@ -390,7 +390,7 @@ class TestUpdate:
 
     @pytest.mark.parametrize('modality', ['sentinel1', 'cloudy'])
     def test_image_removed_and_back(
-        self, indexed: Path, tmp_path: Path, modality: str
+        self, indexed: Path, tmp_path: Path, modality: ModalityName
     ) -> None:
         path = find(indexed, modality)
         path.rename(tmp_path / 'away')
@@ -582,7 +582,7 @@ class TestOtherRoot:
         small_root: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-        modality: str,
+        modality: ModalityName,
         relative: bool,
         damage: Callable[[Path], None],
     ) -> None:
@@ -624,7 +624,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b'')
 
 
-def randomise(path: Path) -> None:
+def randomize(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
@@ -676,7 +676,7 @@ class TestDamaged:
         [
             cut,
             empty,
-            randomise,
+            randomize,
             flip_in_data,
             make_older,
             make_newer,
@@ -929,10 +929,10 @@ class TestGeoParquet:
             with rasterio.open(indexed / name) as src:
                 expected = transform_bounds(src.crs, 'EPSG:4326', *src.bounds)
                 x, y = src.transform @ (150, 150)
-                centre = transform_bounds(src.crs, 'EPSG:4326', x, y, x, y)
+                center = transform_bounds(src.crs, 'EPSG:4326', x, y, x, y)
             np.testing.assert_allclose(footprint.bounds, expected, atol=1e-7)
             np.testing.assert_allclose(
-                footprint.centroid.coords[0], centre[:2], atol=1e-6
+                footprint.centroid.coords[0], center[:2], atol=1e-6
             )
 
     def test_without_files(self, small_root: Path) -> None:
