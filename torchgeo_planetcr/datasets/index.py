@@ -26,7 +26,7 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
-from .archive import Listing, list_patches
+from .archive import TEXT_COLUMNS, Listing, list_patches
 from .components import COMPONENTS, PlanetCRCloudMask
 from .footprints import WGS84, reproject, to_boxes
 from .header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
@@ -39,9 +39,6 @@ FILENAME = 'planetcr_index.parquet'
 
 #: Version of the columns and what they mean, and of the way in which headers are read.
 FORMAT = 1
-
-#: Columns with texts about a patch.
-TEXT_COLUMNS = ('split', 'season', 'aoi', 'patch')
 
 #: Columns of a patch, without those of its files.
 PATCH_COLUMNS = (*TEXT_COLUMNS, 'cloud_cover')
