@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from torchgeo_planetcr.datasets import PlanetCR, archive
-from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS, Listing
+from torchgeo_planetcr.datasets.archive import Listing
+from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES
 
 Patch = tuple[str, int]
 
@@ -21,9 +22,11 @@ def line(aoi: str, number: int) -> str:
     season = aoi.split('_')[0]
     names = []
     for modality in LIST_COLUMNS:
-        suffix = 'npy' if modality == 'cloud_mask' else 'tif'
-        kind = KINDS[modality]
-        names.append(f'{kind}_{season}/{kind}_{aoi}/{kind}_{aoi}_p_{number}.{suffix}')
+        row = MODALITIES[modality]
+        name = row.folder
+        names.append(
+            f'{name}_{season}/{name}_{aoi}/{name}_{aoi}_p_{number}{row.suffix}'
+        )
     return ','.join(names)
 
 
@@ -100,7 +103,7 @@ class TestFolders:
     def test_val_is_fixed(self, root: Path, tmp_path: Path) -> None:
         """Neither the place of the root nor the order of the files matters."""
         other = tmp_path / 'a' / 'copy'
-        for kind in reversed(KINDS.values()):
+        for kind in reversed([row.folder for row in MODALITIES.values()]):
             for season in ('winter', 'fall', 'summer', 'spring'):
                 name = f'train/{kind}_{season}'
                 shutil.copytree(root / name, other / name)
@@ -242,7 +245,7 @@ class TestLists:
     def test_order_of_columns(self, own_root: Path) -> None:
         fields = line('winter_34', 1).split(',')
         (own_root / 'test.csv').write_text(','.join(reversed(fields)))
-        with pytest.raises(ValueError, match=r'test\.csv, line 1: .*not called like'):
+        with pytest.raises(ValueError, match=r'test\.csv, line 1: .*not the name of'):
             PlanetCR(own_root, 'test')
 
     @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from pyproj import CRS
 from rasterio.warp import transform_bounds
 
 from torchgeo_planetcr.datasets import PlanetCR, index
-from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS
 from torchgeo_planetcr.datasets.index import (
     FILENAME,
     FORMAT,
@@ -33,10 +32,14 @@ from torchgeo_planetcr.datasets.index import (
     index_path,
     open_index,
 )
+from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
 PATCH = 'summer_33_p_1'
+
+#: Start of the names of the files of each modality.
+FOLDERS = {name: row.folder for name, row in MODALITIES.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +81,10 @@ def indexed(small_root: Path) -> Path:
     return small_root
 
 
-def find(root: Path, modality: str, patch: str = PATCH) -> Path:
+def find(root: Path, modality: ModalityName, patch: str = PATCH) -> Path:
     """File of a patch."""
-    name = f'{KINDS[modality]}_{patch}'
-    (path,) = root.rglob(f'{name}.npy' if modality == 'cloud_mask' else f'{name}.tif')
+    row = MODALITIES[modality]
+    (path,) = root.rglob(f'{row.folder}_{patch}{row.suffix}')
     return path
 
 
@@ -147,7 +150,8 @@ def check_pixels(root: Path, reference: Path) -> None:
 def leftovers(*folders: Path) -> list[str]:
     """Temporary files."""
     paths = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return [path.name for path in paths if '.parquet.' in path.name]
+    hidden = ('.parquet.', '.unfinished')
+    return [path.name for path in paths if any(part in path.name for part in hidden)]
 
 
 @pytest.mark.usefixtures('quiet')
@@ -297,7 +301,7 @@ class TestUpdate:
         self,
         indexed: Path,
         tmp_path: Path,
-        modality: str,
+        modality: ModalityName,
         change: Callable[[Path], None],
     ) -> None:
         """An updated index is the one that would be made anew, of that file alone."""
@@ -330,7 +334,7 @@ class TestUpdate:
         ],
     )
     def test_repaired(
-        self, indexed: Path, modality: str, damage: Callable[[Path], None]
+        self, indexed: Path, modality: ModalityName, damage: Callable[[Path], None]
     ) -> None:
         path = find(indexed, modality)
         content = path.read_bytes()
@@ -365,7 +369,7 @@ class TestUpdate:
         for modality in ('cloudy', 'clear', 'sentinel1', 'worldcover'):
             move_west(find(indexed, modality))
         after = open_index(indexed)
-        for modality in KINDS:
+        for modality in MODALITIES:
             old, new = (
                 before.headers(modality)[row].grid,
                 after.headers(modality)[row].grid,
@@ -386,7 +390,7 @@ class TestUpdate:
 
     @pytest.mark.parametrize('modality', ['sentinel1', 'cloudy'])
     def test_image_removed_and_back(
-        self, indexed: Path, tmp_path: Path, modality: str
+        self, indexed: Path, tmp_path: Path, modality: ModalityName
     ) -> None:
         path = find(indexed, modality)
         path.rename(tmp_path / 'away')
@@ -401,7 +405,7 @@ class TestUpdate:
     ) -> None:
         area = next(area for area in data.AREAS if area.name == 'summer_33')
         new = []
-        for modality, kind in KINDS.items():
+        for modality, kind in FOLDERS.items():
             suffix = '.npy' if modality == 'cloud_mask' else '.tif'
             source = data.filepath(indexed, area, 1, kind, suffix)
             for number in (2, 10):
@@ -491,7 +495,7 @@ def line(patch: str) -> str:
     season, area, *_ = patch.split('_')
     names = []
     for modality in LIST_COLUMNS:
-        kind = KINDS[modality]
+        kind = FOLDERS[modality]
         suffix = 'npy' if modality == 'cloud_mask' else 'tif'
         folder = f'{kind}_{season}/{kind}_{season}_{area}'
         names.append(f'{folder}/{kind}_{patch}.{suffix}')
@@ -578,7 +582,7 @@ class TestOtherRoot:
         small_root: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-        modality: str,
+        modality: ModalityName,
         relative: bool,
         damage: Callable[[Path], None],
     ) -> None:
@@ -589,7 +593,7 @@ class TestOtherRoot:
         found = open_index(other)
         (other / FILENAME).unlink()
         expected = open_index(other)
-        for name in KINDS:
+        for name in MODALITIES:
             problems = found.problems(name).dropna().tolist()
             assert problems == expected.problems(name).dropna().tolist()
             assert not any(str(small_root) in problem for problem in problems)
@@ -601,7 +605,7 @@ class TestOtherRoot:
         other = Path(shutil.copytree(root, tmp_path / 'other'))
         for path in other.glob('test/*/*winter_34'):
             shutil.rmtree(path)
-        for modality in KINDS:
+        for modality in MODALITIES:
             path = find(other, modality)
             path.write_bytes(find(root, modality, 'winter_34_p_1').read_bytes())
         shutil.copy(indexed / FILENAME, other / FILENAME)
@@ -620,7 +624,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b'')
 
 
-def randomise(path: Path) -> None:
+def randomize(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
@@ -672,7 +676,7 @@ class TestDamaged:
         [
             cut,
             empty,
-            randomise,
+            randomize,
             flip_in_data,
             make_older,
             make_newer,
@@ -907,7 +911,7 @@ class TestGeoParquet:
 
     def test_files(self, indexed: Path) -> None:
         frame = geopandas.read_parquet(indexed / FILENAME)
-        for modality, kind in KINDS.items():
+        for modality, kind in FOLDERS.items():
             for name, patch, number in zip(
                 frame[modality], frame['patch'], frame[f'{modality}_size']
             ):
@@ -925,17 +929,17 @@ class TestGeoParquet:
             with rasterio.open(indexed / name) as src:
                 expected = transform_bounds(src.crs, 'EPSG:4326', *src.bounds)
                 x, y = src.transform @ (150, 150)
-                centre = transform_bounds(src.crs, 'EPSG:4326', x, y, x, y)
+                center = transform_bounds(src.crs, 'EPSG:4326', x, y, x, y)
             np.testing.assert_allclose(footprint.bounds, expected, atol=1e-7)
             np.testing.assert_allclose(
-                footprint.centroid.coords[0], centre[:2], atol=1e-6
+                footprint.centroid.coords[0], center[:2], atol=1e-6
             )
 
     def test_without_files(self, small_root: Path) -> None:
         """A patch has the place of what is left of it, and none without a file."""
         for modality in ('cloudy', 'clear', 'cloud_mask'):
             find(small_root, modality).unlink()
-        for modality in KINDS:
+        for modality in MODALITIES:
             halve(find(small_root, modality, 'winter_34_p_1'))
         open_index(small_root)
         frame = geopandas.read_parquet(small_root / FILENAME).set_index('patch')

@@ -18,8 +18,8 @@ from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
 PANELS = {
     'image': 'Cloudy',
-    'prediction': 'Prediction',
-    'image_clear': 'Cloud-free',
+    'prediction': 'Restored',
+    'image_clear': 'Clear',
     'image_s1': 'Sentinel-1 (VV, VH)',
     'mask': 'Land cover',
     'mask_cloud': 'Cloud mask',
@@ -76,7 +76,7 @@ def test_titles(dataset: PlanetCR, sample: Sample) -> None:
 @pytest.mark.parametrize('level', [1, 2])
 @pytest.mark.parametrize('present', [[0], [3, 1], [255], [6, 0, 255], list(range(7))])
 def test_legend(root: Path, level: Any, present: list[int]) -> None:
-    """Exactly the classes that are there, in the colours of the map."""
+    """Exactly the classes that are there, in the colors of the map."""
     dataset = PlanetCR(root, 'test', landcover_level=level)
     mask = torch.tensor(present).repeat_interleave(10).repeat(8, 1)
     figure = dataset.plot({'mask': mask})
@@ -128,11 +128,11 @@ def test_prediction_shares_the_stretch(dataset: PlanetCR, sample: Sample) -> Non
     clear = sample['image_clear']
     figure = dataset.plot({**sample, 'prediction': clear.clone()})
     drawn = panels(figure)
-    same = pixels(drawn['Cloud-free'])
-    assert (pixels(drawn['Prediction']) == same).all()
+    same = pixels(drawn['Clear'])
+    assert (pixels(drawn['Restored']) == same).all()
     figure = dataset.plot({**sample, 'prediction': clear * 1.5})
     drawn = panels(figure)
-    brighter, same = pixels(drawn['Prediction']), pixels(drawn['Cloud-free'])
+    brighter, same = pixels(drawn['Restored']), pixels(drawn['Clear'])
     assert brighter.mean() > same.mean()
     assert same.min() >= 0
     assert same.max() <= 1
@@ -146,7 +146,7 @@ def test_dark_and_bright_scenes(
     """Neither black nor white."""
     clear = sample['image_clear'] * scale
     figure = dataset.plot({'image': clear, 'image_clear': clear})
-    drawn = pixels(panels(figure)['Cloud-free'])
+    drawn = pixels(panels(figure)['Clear'])
     assert 0.05 < drawn.mean() < 0.95
     assert drawn.std() > 0.01
 
@@ -183,36 +183,37 @@ def test_prediction_of_a_network(
     prediction = sample['prediction'].to(dtype).requires_grad_()
     figure = dataset.plot({**sample, 'prediction': prediction})
     figure.canvas.draw()
-    assert pixels(panels(figure)['Prediction']).max() > 0.5
+    assert pixels(panels(figure)['Restored']).max() > 0.5
     assert prediction.requires_grad
 
 
 def test_prediction_with_nan(dataset: PlanetCR, sample: Sample) -> None:
     """A diverged network does not take the other panels with it."""
-    expected = pixels(panels(dataset.plot(sample))['Cloud-free'])
+    expected = pixels(panels(dataset.plot(sample))['Clear'])
     prediction = torch.full_like(sample['prediction'], float('nan'))
     figure = dataset.plot({**sample, 'prediction': prediction})
-    drawn = pixels(panels(figure)['Cloud-free'])
+    drawn = pixels(panels(figure)['Clear'])
     assert np.isfinite(drawn).all()
     assert drawn.std() > expected.std() / 2
 
 
 def test_prediction_of_land_cover(dataset: PlanetCR, sample: Sample) -> None:
     """It is drawn like the label, and has no part in the tone curve."""
+    title = 'Predicted land cover'
     sample.pop('prediction')
-    expected = pixels(panels(dataset.plot(sample))['Cloud-free'])
+    expected = pixels(panels(dataset.plot(sample))['Clear'])
     prediction = sample['mask'].flip(0)
     assert not torch.equal(prediction, sample['mask'])
     drawn = panels(dataset.plot({**sample, 'prediction': prediction}))
-    assert set(drawn) == set(PANELS.values())
-    assert (pixels(drawn['Prediction']) == pixels(drawn['Land cover'])[::-1]).all()
-    assert (pixels(drawn['Cloud-free']) == expected).all()
-    legends = [drawn[title].get_legend() for title in ('Prediction', 'Land cover')]
+    assert set(drawn) == set(PANELS.values()) - {'Restored'} | {title}
+    assert (pixels(drawn[title]) == pixels(drawn['Land cover'])[::-1]).all()
+    assert (pixels(drawn['Clear']) == expected).all()
+    legends = [drawn[name].get_legend() for name in (title, 'Land cover')]
     labels = [[text.get_text() for text in le.get_texts()] for le in legends if le]
     assert labels[0] == labels[1] != []
 
     (axes,) = dataset.plot({'prediction': prediction}).axes
-    assert axes.get_title() == 'Prediction'
+    assert axes.get_title() == title
 
 
 def test_native_alignment(root: Path) -> None:
@@ -243,7 +244,7 @@ def test_public_sample(sample_root: Path, tmp_path: Path) -> None:
     figure = dataset.plot(sample)
     figure.savefig(tmp_path / 'figure.png')
     drawn = panels(figure)
-    clear, cloudy = pixels(drawn['Cloud-free']), pixels(drawn['Cloudy'])
+    clear, cloudy = pixels(drawn['Clear']), pixels(drawn['Cloudy'])
     assert 0.1 < clear.mean() < 0.7
     cloud = sample['mask_cloud'].bool().numpy()
     assert cloudy[cloud].mean() > clear[cloud].mean()

@@ -473,7 +473,7 @@ class TestCenter:
     def test_offset(
         self, dataset: PlanetCR, size: Any, offset: tuple[int, int]
     ) -> None:
-        """The reference's centre crop."""
+        """The reference's center crop."""
         windows = places(CenterNativePatchSampler(dataset, size=size))
         assert [window[0] for window in windows] == dataset.index['filepath'].tolist()
         assert {window[1:3] for window in windows} == {offset}
@@ -498,7 +498,7 @@ class TestRegion:
         source = dataset.in_crs(32646) if one_crs else dataset
         windows = list(sampler(source, size=40, roi=triangle))
         if sampler is CenterNativePatchSampler:
-            # The centre of the patch lies on the edge of the triangle.
+            # The center of the patch lies on the edge of the triangle.
             assert windows == []
             return
         assert len(windows) > 1
@@ -643,7 +643,9 @@ class TestProcesses:
             longer.set_epoch(epoch)
             expected = list(longer)
             assert expected[:length] == list(sampler)
-            for rank in range(processes):
+            # Of many processes, the first and last
+            ranks = sorted({*range(processes)[:7], *range(processes)[-2:]})
+            for rank in ranks:
                 with process(rank, processes):
                     assert list(sampler) == expected[rank::processes]
                     assert len(sampler) == each

@@ -14,8 +14,10 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets import PlanetCR
-from ..datasets.modalities import MODALITIES as _TABLE, ModalityName as Modality
 from ..datasets.index import open_index
+from ..datasets.modalities import MODALITIES as _TABLE
+from ..datasets.modalities import ModalityName as Modality
+
 MODALITIES = tuple(_TABLE)
 from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns

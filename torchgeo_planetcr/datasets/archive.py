@@ -32,7 +32,8 @@ VALIDATION_SHARE = 0.1
 #: Threads that list folders. On a network disk they wait most of the time.
 THREADS = 4
 
-_PATCH_COLUMNS = ('split', 'season', 'aoi', 'patch')
+#: Columns with texts about a patch.
+TEXT_COLUMNS = ('split', 'season', 'aoi', 'patch')
 
 #: Modality of each prefix of file names.
 _MODALITY_OF_PREFIX = {row.folder: name for name, row in MODALITIES.items()}
@@ -246,7 +247,7 @@ def _to_frame(files: Iterable[str]) -> pd.DataFrame:
                 }
             row[_MODALITY_OF_PREFIX[prefix]] = filepath
     rows = [patches[key] for key in sorted(patches)]
-    return pd.DataFrame(rows, columns=[*_PATCH_COLUMNS, *MODALITIES], dtype=object)
+    return pd.DataFrame(rows, columns=[*TEXT_COLUMNS, *MODALITIES], dtype=object)
 
 
 def find_list(root: Path, split: str) -> str | None:

@@ -29,7 +29,7 @@ from torchgeo.datasets.utils import Path
 from ..raster.header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
 from ..raster.read import read_headers
 from ..raster.write import appears_whole
-from .archive import Listing, list_patches
+from .archive import TEXT_COLUMNS, Listing, list_patches
 from .components import COMPONENTS, PlanetCRCloudMask
 from .footprints import WGS84, reproject, to_boxes
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
@@ -39,9 +39,6 @@ FILENAME = 'planetcr_index.parquet'
 
 #: Version of the columns and what they mean, and of the way in which headers are read.
 FORMAT = 1
-
-#: Columns with texts about a patch.
-TEXT_COLUMNS = ('split', 'season', 'aoi', 'patch')
 
 #: Columns of a patch, without those of its files.
 PATCH_COLUMNS = (*TEXT_COLUMNS, 'cloud_cover')

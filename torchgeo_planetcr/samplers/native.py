@@ -230,11 +230,11 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         return _pixel_ranges(bounds, self._bounds, self._res)
 
     def _window_sizes(
-        self, size: tuple[int, int] | int | None, part_sizes: NDArray[np.intp]
+        self, size: tuple[int, int] | int | None, parts: NDArray[np.intp]
     ) -> NDArray[np.intp]:
         """Height and width of the windows of each patch."""
         if size is None:
-            return part_sizes
+            return parts
         height, width = check_size(size, 'size')
         start, stop = self._pixels_in(self._bounds)
         too_small = np.flatnonzero(((stop - start) < (height, width)).any(axis=1))
@@ -245,7 +245,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
                 f'size={size} is larger than {len(too_small)} patch(es), among them '
                 f'{name} with {tuple((stop - start)[row].tolist())} pixels'
             )
-        return np.broadcast_to(np.array([height, width]), part_sizes.shape)
+        return np.broadcast_to(np.array([height, width]), parts.shape)
 
     def _admissible(self, rows: NDArray[np.intp], corners: NDArray[np.intp]) -> Windows:
         """Select the windows in the part of their patch and in the region of interest."""

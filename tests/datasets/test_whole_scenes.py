@@ -35,7 +35,7 @@ from torchgeo_planetcr.samplers import (
     RandomNativePatchSampler,
 )
 
-HEIGHT, WIDTH = 2500, 3000
+HEIGHT, WIDTH = 1250, 1500
 SCENE_CRS, RADAR_CRS = 'EPSG:32632', 'EPSG:32633'
 XMIN, YMAX = 712002, 5340000
 BOUNDS = (XMIN, YMAX - 3 * HEIGHT, XMIN + 3 * WIDTH, YMAX)
@@ -54,7 +54,7 @@ WARP_ERROR = 0.125
 def backscatter(
     x: NDArray[np.float64], y: NDArray[np.float64], crs: str
 ) -> NDArray[np.float64]:
-    """VV and VH at places: linear in the coordinates of the radar, in kilometres."""
+    """VV and VH at places: linear in the coordinates of the radar, in kilometers."""
     east, north = Transformer.from_crs(crs, RADAR_CRS, always_xy=True).transform(x, y)
     return np.stack([(east - EAST) / 1000, (north - NORTH) / 1000])
 
@@ -70,10 +70,10 @@ def land_cover(
     return (3 * col + 5 * row) % 11, distance
 
 
-def centres(
+def centers(
     transform: Affine, height: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of pixel centres."""
+    """Coordinates of pixel centers."""
     rows, cols = np.mgrid[:height, :width] + 0.5
     x = transform.c + transform.a * cols
     return x, transform.f + transform.e * rows
@@ -86,7 +86,7 @@ def write_radar(
     xmin, ymin, xmax, ymax = bounds
     transform = from_origin(10 * (xmin // 10), 10 * (ymax // 10), 10, 10)
     height, width = round((ymax - ymin) // 10), round((xmax - xmin) // 10)
-    array = backscatter(*centres(transform, height, width), crs).astype(np.float32)
+    array = backscatter(*centers(transform, height, width), crs).astype(np.float32)
     if border:
         inside = array[:, border:-border, border:-border].copy()
         array[:] = np.nan
@@ -100,7 +100,7 @@ def write_land_cover(path: Path) -> Path:
     height = round(north - ymin / DEGREE) + 9
     width = round(xmax / DEGREE - west) + 9
     transform = from_origin(west * DEGREE, north * DEGREE, DEGREE, DEGREE)
-    classes, _ = land_cover(*centres(transform, height, width), 'EPSG:4326')
+    classes, _ = land_cover(*centers(transform, height, width), 'EPSG:4326')
     codes = np.array([code for (code,) in PlanetCRWorldCover.codes[2]], np.uint8)
     options = {'compress': 'deflate', 'tiled': True}
     array = codes[classes][np.newaxis]
@@ -149,9 +149,9 @@ def read(path: Path, sample: Sample) -> NDArray[np.float32]:
 
 
 def places(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of the pixel centres of a sample."""
+    """Coordinates of the pixel centers of a sample."""
     transform = Affine(*sample['transform'][:6].tolist())
-    return centres(transform, *sample['image'].shape[1:])
+    return centers(transform, *sample['image'].shape[1:])
 
 
 def place(row: int, col: int, height: int, width: int) -> NativeSlice:
@@ -190,17 +190,17 @@ class TestScene:
         count = np.zeros((HEIGHT, WIDTH), int)
         with rasterio.open(scene) as src:
             array, top = src.read(), src.bounds.top
-        for query in GriddedNativePatchSampler(dataset, size=700):
+        for query in GriddedNativePatchSampler(dataset, size=350):
             sample = dataset[query]
             row = round((top - sample['bounds'][4].item()) / 3)
             col = round((sample['bounds'][0].item() - XMIN) / 3)
-            part = slice(row, row + 700), slice(col, col + 700)
+            part = slice(row, row + 350), slice(col, col + 350)
             count[part] += 1
             np.testing.assert_array_equal(sample['image'], array[:, *part])
         assert count.min() == 1
         assert (count > 1).mean() < 0.45
 
-    def test_centre(self, scene: Path) -> None:
+    def test_center(self, scene: Path) -> None:
         dataset = PlanetCRCloudy(scene)
         (query,) = CenterNativePatchSampler(dataset, size=600)
         sample = dataset[query]
@@ -240,8 +240,8 @@ class TestIntersection:
             *RandomNativePatchSampler(all_three, size=300, length=6, generator=0),
             place(0, 0, 200, 200),
             place(HEIGHT - 200, WIDTH - 200, 200, 200),
-            place(1234, 0, 1, WIDTH),
-            place(0, 2345, HEIGHT, 1),
+            place(617, 0, 1, WIDTH),
+            place(0, 1172, HEIGHT, 1),
         ]
         for query in queries:
             sample = all_three[query]
@@ -275,10 +275,10 @@ class TestIntersection:
 
     def test_seams(self, all_three: GeoDataset) -> None:
         """Windows that adjoin show what one window of both does."""
-        whole = all_three[place(700, 800, 200, 260)]
+        whole = all_three[place(350, 400, 200, 260)]
         for key in ('image', RADAR, 'mask'):
             parts = [
-                all_three[place(700, 800 + col, 200, 130)][key] for col in (0, 130)
+                all_three[place(350, 400 + col, 200, 130)][key] for col in (0, 130)
             ]
             found = torch.cat(parts, dim=-1)
             if key == 'mask':
@@ -329,8 +329,8 @@ class TestIntersection:
         assert len(joined) == 1
         queries = [
             *RandomNativePatchSampler(joined, size=300, length=6, generator=0),
-            place(900, WIDTH // 2 - 300, 300, 600),
-            place(1200, 0, 20, WIDTH),
+            place(450, WIDTH // 2 - 300, 300, 600),
+            place(600, 0, 20, WIDTH),
         ]
         for query in queries:
             sample = joined[query]
@@ -351,11 +351,11 @@ class TestIntersection:
         joined = PlanetCRCloudy(folder / 'planet_cloudy_a.tif') & PlanetCRSentinel1(
             path
         )
-        sample = joined[place(1100, 0, 300, WIDTH)]
+        sample = joined[place(550, 0, 300, WIDTH)]
         assert sample['image'].all()
         x, y = places(sample)
         expected = backscatter(x, y, SCENE_CRS)
-        # Kilometres from the edge of the radar.
+        # Kilometers from the edge of the radar.
         beyond = expected[0] - (edge - EAST) / 1000
         inside, outside = beyond < -0.006, beyond > 0.001
         assert inside.any() and outside.any()
