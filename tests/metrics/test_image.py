@@ -129,7 +129,7 @@ class TestPixelMetrics:
     def test_pixel_values(
         self, metric_class: type[PixelMetric], images: tuple[Tensor, Tensor]
     ) -> None:
-        """The value of an image, or of a part of it, follows from the mean of its pixels."""
+        """The value of an image, or of a part, follows from the mean of its pixels."""
         metric = metric_class()
         pixels = metric.pixel_values(*images)
         assert pixels.shape == (5, 20, 31)

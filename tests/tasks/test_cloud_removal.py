@@ -287,7 +287,7 @@ class TestSteps:
         assert again['val_PSNR'] == values['test_PSNR']
 
     def test_equal_metrics_stay_apart(self, tmp_path: Path) -> None:
-        """SAM and MAE are both 0 in the first batch, in which nothing is to be restored."""
+        """SAM and MAE are both 0 in the first batch, where nothing is to be restored."""
         scenes = Normalized()
         samples: Any = [scenes[i] for i in range(3)]
         red = torch.zeros(4, 16, 16)

@@ -73,7 +73,7 @@ class TestDrawClouds:
             assert not torch.equal(first[0], first[1])
 
     def test_shadow_is_of_the_clouds(self) -> None:
-        """The sunward layer is the clouds of each sample, moved by a distance of its own."""
+        """The sunward layer holds the clouds, moved by another distance in each sample."""
         drawn = draw(torch.tensor([0.3, 0.5, 0.7]))
         found = []
         for cloud, sunward in zip(drawn.cloud, drawn.sunward, strict=True):

@@ -59,7 +59,7 @@ class TestRandomSpeckle:
         torch.testing.assert_close(table, torch.eye(3), rtol=0, atol=0.02)
 
     def test_pixels_of_ten_meters(self) -> None:
-        """Neighboring pixels of 3 m share speckle, which is weaker, with the same mean."""
+        """Neighboring pixels of 3 m share speckle, which is weaker, of the same mean."""
         factor = speckle(looks=(5, 5))
         assert abs(factor.mean() - 1) < 0.01
         assert 0.2 < factor.var() * 5 < 0.6
