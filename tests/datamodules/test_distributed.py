@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""The script of the processes and, run by pytest, the tests of what they did."""
+"""Tests of several processes; the file is also the script that each of them runs."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, PlanetCRDataModule
-from torchgeo_planetcr.datasets.archive import KINDS, LIST_COLUMNS
+from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES
 
 #: Number of windows in an epoch and number of workers, of each training.
 FITS = ((7, 0), (8, 2))
@@ -77,7 +77,7 @@ def places(batch: Sample) -> list[Place]:
 
 
 def work(root: Path, small_root: Path, folder: Path, processes: int) -> None:
-    """What each process does; it leaves what it saw in a file of its own."""
+    """What each process does: it saves what it has seen to a file of its own."""
 
     def trainer() -> Trainer:
         return Trainer(
@@ -144,8 +144,8 @@ def large_root(
                 root,
                 data.AREAS[0],
                 number,
-                KINDS[modality],
-                '.npy' if modality == 'cloud_mask' else '.tif',
+                MODALITIES[modality].folder,
+                MODALITIES[modality].suffix,
             )
             for modality in LIST_COLUMNS
         ]
@@ -158,7 +158,7 @@ def large_root(
 def alone(
     root: Path, large_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What a single process saw."""
+    """What a single process has seen."""
     folder = tmp_path_factory.mktemp('alone')
     work(large_root, root, folder, processes=1)
     return torch.load(folder / '0.pt')
@@ -168,7 +168,7 @@ def alone(
 def pair(
     root: Path, large_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
-    """What each of two processes saw, as if on a node of its own."""
+    """What each of two processes has seen, each as if on a node of its own."""
     folder = tmp_path_factory.mktemp('pair')
     command = [sys.executable, __file__, large_root, root, folder]
     environment = {k: v for k, v in os.environ.items() if not k.startswith('PL_')}
@@ -187,20 +187,37 @@ def pair(
     return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
 
 
+def test_alone(root: Path, alone: dict[str, Any]) -> None:
+    """One process draws anew in each epoch, and sees each patch once otherwise."""
+    for length, _ in FITS:
+        first, second = alone[f'fit {length}']['fit']
+        assert len(set(first)) == len(set(second)) == length
+        assert not set(first) & set(second)
+        places = alone[f'fit {length}']['validate'][0]
+        assert len(set(places)) == len(places) == 3
+    assert len(set(alone['predict'])) == len(alone['predict'])
+    assert len(alone['predict']) == len(PlanetCR(root, 'test'))
+    for run in ('test', 'validate', 'small'):
+        assert len(alone[run]) == 6
+
+
+@pytest.mark.slow
 def test_seed(pair: list[dict[str, Any]]) -> None:
-    """Processes that nobody gave a seed agree on one."""
+    """Processes agree on a seed if the user gives none."""
     assert pair[0]['seed'] == pair[1]['seed']
 
 
+@pytest.mark.slow
 def test_prepared_once(pair: list[dict[str, Any]]) -> None:
     assert [seen['prepared'] for seen in pair] == [1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('length', 'num_workers'), FITS)
 def test_fit(
     alone: dict[str, Any], pair: list[dict[str, Any]], length: int, num_workers: int
 ) -> None:
-    """The draws of one process, each once, and one more if their number is odd."""
+    """Both draw the windows of one process, each once, and one more if that is odd."""
     expected = alone[f'fit {length}']['fit']
     shares = [seen[f'fit {length}']['fit'] for seen in pair]
     assert [len(epoch) for epoch in expected] == [length, length]
@@ -215,10 +232,11 @@ def test_fit(
         assert not set(seen[0]) & set(seen[1])
 
 
+@pytest.mark.slow
 def test_evaluation_places(
     root: Path, alone: dict[str, Any], pair: list[dict[str, Any]]
 ) -> None:
-    """Each patch once, although their number is odd."""
+    """Each patch is evaluated once, although their number is odd."""
     for length, _ in FITS:
         for epoch in range(2):
             first, second = (seen[f'fit {length}']['validate'][epoch] for seen in pair)
@@ -231,14 +249,16 @@ def test_evaluation_places(
     assert len(PlanetCR(root, 'test')) == len(alone['predict'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('run', ['test', 'validate', 'small'])
 def test_metrics(alone: dict[str, Any], pair: list[dict[str, Any]], run: str) -> None:
-    """Those of one process, also where one of the two has less to do or too little."""
+    """Metrics are those of one process, also if one of the two has less or no work."""
     assert len(alone[run]) == 6
     for seen in pair:
         assert seen[run] == pytest.approx(alone[run], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_logged_in_training(pair: list[dict[str, Any]]) -> None:
     """Processes agree on what schedulers and checkpoints depend on."""
     first, second = (seen['logged'] for seen in pair)

@@ -74,7 +74,7 @@ def test_training_batches(root: Path, tmp_path: Path) -> None:
     recorder, _ = fit(root, tmp_path, batch_size=12, patch_size=(64, 48))
     patches = len(PlanetCR(root, 'train'))
     assert patches == 12
-    # One window for each patch in each of the two epochs.
+    # One window for each patch in each of the two epochs
     assert len(recorder.batches['fit']) == 2
     first, second = recorder.batches['fit']
     assert first['image'].shape == first['image_clear'].shape == (12, 4, 64, 48)
@@ -82,7 +82,7 @@ def test_training_batches(root: Path, tmp_path: Path) -> None:
     assert first['mask'].shape == first['mask_cloud'].shape == (12, 64, 48)
     for key in ('image', 'image_clear', 'image_s1'):
         assert 0 <= first[key].min() < first[key].max() <= 1
-    # Zones share a batch, and an epoch draws anew.
+    # A batch mixes zones, and each epoch draws new windows
     assert len(first['crs'].unique()) > 2
     assert first['bounds'].dtype == torch.float64
     assert not torch.equal(first['bounds'], second['bounds'])
@@ -110,7 +110,7 @@ def test_keys_stay_in_step(root: Path, tmp_path: Path) -> None:
             xmin, xmax, _, ymin, ymax, *_ = batch['bounds'][i].tolist()
             view = dataset.in_crs(int(batch['crs'][i]))
             original = view[xmin:xmax, ymin:ymax]
-            # Bright pixels of the fake cloudy images are exactly those of the mask.
+            # Bright pixels of the fake cloudy images are exactly those of the mask
             cloudy = batch['image'][i, 0] >= 0.5
             assert torch.equal(cloudy, batch['mask_cloud'][i] == 1)
             moved += not torch.equal(original['mask'], batch['mask'][i])
@@ -129,11 +129,11 @@ def test_keys_stay_in_step(root: Path, tmp_path: Path) -> None:
 def test_augmentations(
     augmentation: type[BatchAugmentation], root: Path, tmp_path: Path
 ) -> None:
-    """Of training batches only; the rest of a batch stays as it is."""
+    """Only training batches change, and only the keys of the augmentation."""
     kwargs: dict[str, Any] = {
         'batch_size': 4,
         'length': 4,
-        # Most of such windows have a cloud
+        # Most windows of this size have a cloud
         'patch_size': (290, 64),
         'eval_size': 64,
         'augment': False,
@@ -153,7 +153,7 @@ def test_augmentations(
 
 
 def test_augmentations_before_moves_and_names(root: Path, tmp_path: Path) -> None:
-    """They see the keys before these are renamed, and the north of an image on top."""
+    """Augmentations come before flips and turns, and before keys are renamed."""
     seen = []
 
     class Look(nn.Module):
@@ -182,7 +182,7 @@ def test_augmentations_before_moves_and_names(root: Path, tmp_path: Path) -> Non
                 before[key].double().mean(), after[name].double().mean()
             )
             moved += not torch.equal(before[key], after[name])
-        # Clouds and their mask took the same turn
+        # Clouds and their mask were turned in the same way
         for batch, mask in ((before, 'mask_cloud'), (after, 'mask_shade')):
             is_cloud = batch[mask][:, None].expand_as(batch['image']) == 1
             assert batch['image'][is_cloud].mean() > batch['image'].mean() + 0.05
@@ -223,7 +223,7 @@ def test_augmentation_without_its_modality(root: Path, tmp_path: Path) -> None:
         )
 
 
-def test_no_radar_in_some_samples(root: Path, tmp_path: Path) -> None:
+def test_no_sentinel1_in_some_samples(root: Path, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
     recorder, _ = fit(
         root,
@@ -276,7 +276,7 @@ def test_native_alignment(root: Path, tmp_path: Path) -> None:
 
 
 def test_rename(root: Path, tmp_path: Path) -> None:
-    """Only after normalization and augmentation, which go by the names."""
+    """Keys are renamed after normalization and augmentation, which need their names."""
     kwargs: dict[str, Any] = {
         'modalities': ['clear', 'worldcover'],
         'batch_size': 12,
@@ -333,7 +333,7 @@ def test_rename_errors(root: Path, rename: dict[str, str], problem: str) -> None
 
 
 def test_plot_of_renamed(root: Path, tmp_path: Path) -> None:
-    """What TorchGeo's own tasks do: undo the normalization, then add a prediction."""
+    """TorchGeo's own tasks undo the normalization, and then add a prediction."""
     datamodule = PlanetCRDataModule(
         root, modalities=['clear', 'worldcover'], rename={'image_clear': 'image'}
     )

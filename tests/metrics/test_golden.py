@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What the authors' code returns on the patch fall_1_p_457 that they publish."""
+"""Values that the authors' code returns for the public patch fall_1_p_457."""
 
 import math
 from pathlib import Path
@@ -186,7 +186,7 @@ def sample(sample_root: Path) -> Sample:
 def crop_images(
     sample: Sample, crop: int, prediction: str
 ) -> tuple[Tensor, Tensor, Tensor, Sample]:
-    """Cut out the centre: input, target, prediction, and all as a batch of one."""
+    """Cut out the center: input, target, prediction, and all as a batch of one."""
     start = (300 - crop) // 2
     window = slice(start, start + crop)
     batch = {
@@ -226,7 +226,7 @@ def test_values(sample: Sample, crop: int, prediction: str) -> None:
 
 @pytest.mark.parametrize(('crop', 'prediction'), VALUES)
 def test_values_of_patches(sample: Sample, crop: int, prediction: str) -> None:
-    """The same, and those of each class, from the sums of a patch."""
+    """The same values, and those of each class, follow from the sums of a patch."""
     _, target, p, sample = crop_images(sample, crop, prediction)
     names = {'PSNR', 'SSIM', 'SAM', 'MAE'}
     chosen = PROTOCOLS['reference'].metrics

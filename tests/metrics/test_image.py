@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What all metrics have in common."""
+"""Properties that all metrics share."""
 
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ class TestImageMetrics:
     def test_image_values(
         self, metric_class: type[ImageMetric], images: tuple[Tensor, Tensor]
     ) -> None:
-        """The metric is their mean, and none depends on the other images."""
+        """The metric is the mean of its images, whose values are independent."""
         metric = metric_class()
         values = metric.image_values(*images)
         assert values.shape == (5,)
@@ -91,7 +91,7 @@ class TestImageMetrics:
         images: tuple[Tensor, Tensor],
         dtype: torch.dtype,
     ) -> None:
-        """Of images in half precision, also under autocast, the values are exact."""
+        """The values of images in half precision are exact, also under autocast."""
         expected, metric = metric_class(), metric_class()
         half = images[0].to(dtype), images[1]
         expected.update(half[0].float(), half[1])
@@ -129,7 +129,7 @@ class TestPixelMetrics:
     def test_pixel_values(
         self, metric_class: type[PixelMetric], images: tuple[Tensor, Tensor]
     ) -> None:
-        """Their mean makes the value of an image, and that of a part of it."""
+        """The value of an image, or of a part, follows from the mean of its pixels."""
         metric = metric_class()
         pixels = metric.pixel_values(*images)
         assert pixels.shape == (5, 20, 31)
@@ -172,7 +172,7 @@ def test_perfect_prediction(protocol: str, name: str) -> None:
     target = 0.1 + 0.8 * torch.rand(3, 4, 16, 16, generator=generator)
     metric = PROTOCOLS[protocol].metrics[name]()
     metric.update(target, target)
-    # The arc cosine of the reference turns one unit in the last place into 0.02 degrees
+    # The arc cosine of the reference makes 0.02 degrees of one unit in the last place
     tolerance = {('reference', 'SAM'): 0.05}.get((protocol, name), 1e-6)
     assert metric.compute().item() == pytest.approx(PERFECT[name], abs=tolerance)
 

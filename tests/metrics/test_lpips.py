@@ -15,11 +15,11 @@ from torchgeo_planetcr.metrics import LPIPS
 
 @pytest.fixture(scope='module')
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cache of torch.hub with an AlexNet of random weights."""
+    """Cache of torch.hub with random weights of AlexNet."""
     torch.manual_seed(0)
     weights = alexnet().state_dict()
     for name in weights:
-        # What LPIPS does not need takes no space
+        # Weights that LPIPS does not need take no space
         if name.startswith('classifier'):
             weights[name] = torch.zeros(1).expand(weights[name].shape)
     hub = tmp_path_factory.mktemp('torch')
@@ -31,7 +31,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Path of the weights, where there is no file yet."""
+    """Path of the weights, which do not exist yet."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     path = Path(LPIPS.weights_path())
     assert tmp_path in path.parents
@@ -51,7 +51,7 @@ def images() -> tuple[Tensor, Tensor]:
 def test_value(
     hub: Path, monkeypatch: pytest.MonkeyPatch, images: tuple[Tensor, Tensor]
 ) -> None:
-    """That of torchmetrics with the same weights, of red, green and blue."""
+    """The value is that of torchmetrics with the same weights, for red, green, blue."""
     monkeypatch.setenv('TORCH_HOME', str(hub))
     prediction, target = images
     metric = LPIPS()
@@ -64,11 +64,11 @@ def test_value(
     assert values.tolist() == sorted(values.tolist())
     assert values[1] > 1e-4
 
-    # NIR is not seen
+    # NIR has no effect
     other = prediction.clone()
     other[:, 3] = 0
     assert torch.equal(metric.image_values(other, target), values)
-    # Also while training, and in half precision
+    # Training mode and half precision have no effect either
     metric.train()
     with torch.autocast('cpu', torch.bfloat16):
         metric.update(prediction[:1], target[:1])

@@ -20,7 +20,7 @@ def batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(N, 4, 12, 14, generator=generator)
     mask = torch.randint(0, K - 1, (N, 12, 14), generator=generator)
-    # The last class is in one patch alone, and some pixels are of none
+    # Only one patch has the last class, and some pixels have no class
     mask[0, :2] = K - 1
     mask[1, 3:5] = 255
     mask_cloud = torch.randint(0, 2, mask.shape, generator=generator)

@@ -30,7 +30,7 @@ def test_metrics(protocol: str) -> None:
     for name, metric in metrics.items():
         assert metric.__name__ == protocol.capitalize() + name
         assert metric.clamps == (protocol == 'standard')
-    # A definition of its own for each
+    # Each has a definition of its own
     definitions = [
         metric.definition
         for chosen in PROTOCOLS.values()

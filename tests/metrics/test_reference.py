@@ -71,7 +71,7 @@ EXPECTED: dict[type[ImageMetric], Callable[[Array, Array], float]] = {
 def images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(5, 4, 20, 31, generator=generator)
-    # Dark pixels, for which the norm is raised
+    # Dark pixels, whose norm is raised
     target[:, :, :5] *= 0.01
     noise = torch.randn(target.shape, generator=generator)
     levels = torch.tensor([0.01, 0.05, 0.1, 0.2, 0.5])[:, None, None, None]
@@ -100,7 +100,7 @@ def test_psnr_and_rmse_agree(images: tuple[Tensor, Tensor]) -> None:
 
 
 def test_ssim_window_is_off_center() -> None:
-    """An impulse up and to the left is seen from farther away than one on the right."""
+    """The center of the window lies half a pixel below and to the right."""
     ssim = ReferenceSSIM()
     impulse = torch.zeros(1, 1, 21, 21)
     impulse[..., 10, 10] = 1

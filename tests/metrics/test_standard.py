@@ -111,12 +111,12 @@ def test_psnr_is_limited() -> None:
     for error, expected in ((0, 100), (5e-6, 100), (1e-3, 60)):
         found = StandardPSNR().image_values(target + error, target)
         assert found.item() == pytest.approx(expected, rel=1e-3)
-    # Beyond [0, 1] there is nothing to be wrong about
+    # Errors beyond [0, 1] do not count
     assert StandardPSNR().image_values(target + 1, target + 7) == 100
 
 
 def test_ssim_window_is_centered() -> None:
-    """Mirrored images are as similar as before."""
+    """Mirrored images are as similar as the originals."""
     generator = torch.Generator().manual_seed(0)
     prediction, target = torch.rand(2, 1, 4, 12, 15, generator=generator)
     metric = StandardSSIM()
@@ -136,11 +136,11 @@ def test_ssim_of_small_images(size: tuple[int, int]) -> None:
 
 
 def test_sam_of_black_pixels() -> None:
-    """Prediction and target, black or not, in rows and columns."""
+    """Pairs in which the prediction, the target, both or none are black."""
     prediction, target = torch.zeros(2, 1, 4, 2, 2)
     prediction[..., 1, :] = 0.3
     target[..., 1] = 0.2
-    # Clamped, it is black
+    # Negative values are black once they are clamped
     prediction[:, 2, 0] = -0.1
     angles = StandardSAM().pixel_values(prediction, target)
     assert angles[0].tolist() == [[0, 90], [90, pytest.approx(0, abs=1e-4)]]
@@ -150,11 +150,11 @@ def test_sam_of_black_pixels() -> None:
 @pytest.mark.parametrize('brightness', [1e-4, 0.01, 1])
 @pytest.mark.parametrize('expected', [0, 1e-3, 0.1, 1, 30, 90])
 def test_small_angles(brightness: float, expected: float) -> None:
-    """They are exact, which those of an arc cosine in float32 are not."""
+    """Small angles are exact, unlike those of an arc cosine in float32."""
     radians = math.radians(expected)
     p = torch.tensor([math.cos(radians), math.sin(radians), 0, 0])
     t = torch.tensor([1.0, 0, 0, 0])
-    # The angle does not depend on the brightness of one or the other
+    # The angle does not depend on the brightness of either
     images = (brightness * p)[None, :, None, None], (0.5 * t)[None, :, None, None]
     assert StandardSAM().pixel_values(*images).item() == pytest.approx(
         expected, rel=1e-5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchgeo_planetcr.models import GLFCR, AlignCR
 from torchgeo_planetcr.models.checkpoint import reference_names
 
-# Larger draws where a branch would hardly matter otherwise
+# Larger weights of branches that would hardly matter otherwise
 BOOSTS: dict[type[nn.Module], dict[str, float]] = {
     GLFCR: {
         'qkv': 6.0,
@@ -88,7 +88,7 @@ def reference_checkpoint(tmp_path: Path) -> Callable[[nn.Module], Path]:
 
 @pytest.fixture(scope='session')
 def make_tiny() -> Callable[..., nn.Module]:
-    """Creates a small network with reference weights, in which every branch matters."""
+    """Creates a small network with weights to which every branch contributes."""
 
     def make(kind: type[nn.Module], **kwargs: Any) -> nn.Module:
         model = kind(**(TINY | kwargs))
@@ -102,7 +102,7 @@ def make_tiny() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def compiler() -> Iterator[None]:
-    """Let compiled code not outlive the test."""
+    """Forget compiled code before and after the test."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()

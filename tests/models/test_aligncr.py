@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models._api import Weights, WeightsEnum
 
 from torchgeo_planetcr.models import AlignCR, aligncr, load_reference_checkpoint
 from torchgeo_planetcr.models.aligncr import (
@@ -105,21 +104,6 @@ class TestAlignCR:
         for parameter in model.parameters():
             nn.init.zeros_(parameter)
         assert torch.equal(twin(image, image_s1), expected)
-
-    def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        published = AlignCR(**TINY)
-        torch.save(published.state_dict(), tmp_path / 'weights.pth')
-        monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
-
-        class AlignCRWeights(WeightsEnum):
-            TINY = Weights(
-                url=(tmp_path / 'weights.pth').as_uri(), transforms=nn.Identity, meta={}
-            )
-
-        model = aligncr(weights=AlignCRWeights.TINY, **TINY)
-
-        for key, value in published.state_dict().items():
-            assert torch.equal(model.state_dict()[key], value)
 
 
 def test_upsample() -> None:

@@ -2,8 +2,6 @@
 # Licensed under the MIT License.
 
 import itertools
-import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,14 @@ from torchgeo_planetcr.models import (
     DSen2CR,
     load_reference_checkpoint,
 )
-from torchgeo_planetcr.models.checkpoint import reference_names
+from torchgeo_planetcr.models.checkpoint import (
+    likely_reference_network,
+    reference_names,
+)
 
 
-class MakeDirectory:
-    """Creates a directory when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
+class Unknown:
+    """No tensor and no plain Python object."""
 
 
 @pytest.fixture
@@ -74,12 +69,7 @@ class TestLoadReferenceCheckpoint:
         key = 'body.0.body.0.weight'
         assert torch.equal(model.state_dict()[key], network[f'module.{key}'])
 
-    def test_not_a_file(self, model: DSen2CR, tmp_path: Path) -> None:
-        for path in (tmp_path / 'missing.pth', tmp_path):
-            with pytest.raises(ValueError, match=f"'{path}' does not exist or is not"):
-                load_reference_checkpoint(model, path)
-
-    @pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.99])
+    @pytest.mark.parametrize('share', [0.01, 0.5, 0.999])
     def test_truncated(
         self, model: DSen2CR, network: dict[str, Tensor], tmp_path: Path, share: float
     ) -> None:
@@ -92,34 +82,13 @@ class TestLoadReferenceCheckpoint:
             load_reference_checkpoint(model, path)
         _assert_untouched(model, before)
 
-    @pytest.mark.parametrize('content', [b'not a checkpoint\n', b'\x80\x02}.', b'II*'])
-    def test_not_a_checkpoint(
-        self, model: DSen2CR, tmp_path: Path, content: bytes
-    ) -> None:
-        path = tmp_path / 'dsen2cr.pth'
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"'{path}' cannot be read"):
-            load_reference_checkpoint(model, path)
-
     def test_pickled_code(
         self, model: DSen2CR, network: dict[str, Tensor], tmp_path: Path
     ) -> None:
-        path, evidence = tmp_path / 'dsen2cr.pth', tmp_path / 'executed'
-        torch.save({'network': network, 'code': MakeDirectory(evidence)}, path)
-        with pytest.raises(ValueError, match='whose code is not executed'):
+        path = tmp_path / 'dsen2cr.pth'
+        torch.save({'network': network, 'code': Unknown()}, path)
+        with pytest.raises(ValueError, match='code is not executed'):
             load_reference_checkpoint(model, path)
-        assert not evidence.exists()
-
-        # The file is as harmful as it is meant to be
-        torch.load(path, weights_only=False)
-        assert evidence.exists()
-
-    def test_plain_pickle(self, model: DSen2CR, tmp_path: Path) -> None:
-        path, evidence = tmp_path / 'dsen2cr.pth', tmp_path / 'executed'
-        path.write_bytes(pickle.dumps({'network': MakeDirectory(evidence)}, protocol=2))
-        with pytest.raises(ValueError, match=f"'{path}' cannot be read"):
-            load_reference_checkpoint(model, path)
-        assert not evidence.exists()
 
     @pytest.mark.parametrize(
         'checkpoint',
@@ -160,13 +129,15 @@ class TestLoadReferenceCheckpoint:
         assert expected in message
         _assert_untouched(model, before)
 
-    def test_other_arguments(self, network: dict[str, Tensor], tmp_path: Path) -> None:
+    def test_other_models(
+        self, model: DSen2CR, network: dict[str, Tensor], tmp_path: Path
+    ) -> None:
         path = tmp_path / 'dsen2cr.pth'
         torch.save({'network': network}, path)
         with pytest.raises(ValueError, match=f'Copy: {len(network)} surplus'):
             load_reference_checkpoint(Copy(), path)
         with pytest.raises(ValueError, match=r'Sequential: .* missing .* surplus'):
-            load_reference_checkpoint(nn.Sequential(DSen2CR(features=8)), path)
+            load_reference_checkpoint(nn.Sequential(model), path)
 
     def test_published_names(
         self,
@@ -183,69 +154,80 @@ class TestLoadReferenceCheckpoint:
             assert torch.equal(state_dict[key], network[name])
 
 
+def _tiny(kind: type[nn.Module]) -> nn.Module:
+    options: dict[str, Any] = {'features': 8, 'num_blocks': 1}
+    if kind is not DSen2CR:
+        options = {'features': 8, 'growth': 8, 'num_stages': 2, 'num_layers': 1}
+        options['num_heads'] = 2
+    return kind(**options)
+
+
+def _save(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    state_dict, names = model.state_dict(), reference_names(model)
+    network = {f'module.{name}': state_dict[key] for name, key in names.items()}
+    torch.save({'network': network}, path)
+    return network
+
+
+class TestLikelyReferenceNetwork:
+    """Also of small networks: only names count."""
+
+    @pytest.mark.parametrize(
+        ('name', 'kind'), [('dsen2cr', DSen2CR), ('glfcr', GLFCR), ('aligncr', AlignCR)]
+    )
+    def test_damaged(self, tmp_path: Path, name: str, kind: type[nn.Module]) -> None:
+        path = tmp_path / 'network.pth'
+        network = _save(_tiny(kind), path)
+        assert likely_reference_network(path) == name
+        for key in itertools.islice(list(network), 1, None, 2):
+            del network[key]
+        network = {key: torch.zeros(1) for key in network}
+        torch.save({'network': network | {'module.extra': torch.zeros(1)}}, path)
+        assert likely_reference_network(path) == name
+
+    @pytest.mark.parametrize('count', [0, 68])
+    def test_unknown(self, tmp_path: Path, count: int) -> None:
+        path = tmp_path / 'other.pth'
+        network = {f'layers.{i}.weight': torch.zeros(1) for i in range(count)}
+        torch.save({'network': network}, path)
+        match = f"'{path}' does not fit any .* DSen2CR, GLFCR, AlignCR"
+        with pytest.raises(ValueError, match=match):
+            likely_reference_network(path)
+
+
 class TestAdvice:
     @pytest.mark.parametrize('published', [DSen2CR, GLFCR, AlignCR])
     @pytest.mark.parametrize('kind', [DSen2CR, GLFCR, AlignCR])
     def test_other_network(
         self, tmp_path: Path, published: type[nn.Module], kind: type[nn.Module]
     ) -> None:
-        other, model = published(), kind()
-        state_dict = other.state_dict()
-        network = {
-            # One value stands for each weight, so that the file is small
-            f'module.{name}': torch.zeros(1).expand(state_dict[key].shape)
-            for name, key in itertools.islice(reference_names(other).items(), 1, None)
-        }
-        torch.save({'network': network}, tmp_path / 'network.pth')
+        path, model = tmp_path / 'network.pth', _tiny(kind)
+        network = _save(_tiny(published), path)
+        del network[next(iter(network))]
+        torch.save({'network': network}, path)
         before = _clone(model)
-        advice = f'It seems to be for {published.__name__}'
-        advice += (
-            ', but with other arguments, or damaged.' if kind is published else '.'
-        )
+        advice = f'seems to be for {published.__name__}'
+        if kind is published:
+            advice += ', but with other arguments, or damaged'
         with pytest.raises(ValueError) as error:
-            load_reference_checkpoint(model, tmp_path / 'network.pth')
-        assert f' does not fit {kind.__name__}: ' in str(error.value)
-        assert str(error.value).endswith(f'). {advice}')
+            load_reference_checkpoint(model, path)
+        assert f"'{path}' does not fit {kind.__name__}: " in str(error.value)
+        assert str(error.value).endswith(advice)
         _assert_untouched(model, before)
 
-    def test_other_arguments(
-        self, reference_checkpoint: Callable[[nn.Module], Path]
-    ) -> None:
-        path = reference_checkpoint(DSen2CR(features=8))
-        advice = 'It seems to be for DSen2CR, but with other arguments, or damaged.$'
-        with pytest.raises(ValueError, match=advice):
-            load_reference_checkpoint(DSen2CR(features=4), path)
-
-    def test_fewer_stages(
-        self, reference_checkpoint: Callable[[nn.Module], Path]
-    ) -> None:
-        tiny: dict[str, Any] = {
-            'features': 8,
-            'growth': 8,
-            'num_layers': 1,
-            'num_heads': 2,
-        }
-        path = reference_checkpoint(GLFCR(num_stages=2, **tiny))
-        advice = 'It seems to be for GLFCR, but with other arguments, or damaged.$'
-        with pytest.raises(ValueError, match=advice):
-            load_reference_checkpoint(GLFCR(num_stages=1, **tiny), path)
+    def test_other_arguments(self, tmp_path: Path) -> None:
+        path = tmp_path / 'network.pth'
+        for published, model in (
+            (DSen2CR(features=8, num_blocks=1), DSen2CR(features=4, num_blocks=1)),
+            (_tiny(GLFCR), GLFCR(features=8, growth=8, num_stages=1, num_layers=1)),
+        ):
+            _save(published, path)
+            match = f'for {type(model).__name__}, but with other arguments, or damaged$'
+            with pytest.raises(ValueError, match=match):
+                load_reference_checkpoint(model, path)
 
     def test_unknown_network(self, model: DSen2CR, tmp_path: Path) -> None:
         network = {f'layers.{i}.weight': torch.zeros(1) for i in range(68)}
         torch.save({'network': network}, tmp_path / 'other.pth')
-        advice = 'It seems to be for none of the networks of Planet-CR.$'
-        with pytest.raises(ValueError, match=advice):
+        with pytest.raises(ValueError, match='for none of the networks of Planet-CR$'):
             load_reference_checkpoint(model, tmp_path / 'other.pth')
-
-    @pytest.mark.parametrize('share', [0.01, 0.5, 0.999])
-    def test_truncated(
-        self, reference_checkpoint: Callable[[nn.Module], Path], share: float
-    ) -> None:
-        model = GLFCR(features=8, growth=8, num_stages=1, num_layers=1, num_heads=2)
-        path = reference_checkpoint(model)
-        content = path.read_bytes()
-        path.write_bytes(content[: int(share * len(content))])
-        before = _clone(model)
-        with pytest.raises(ValueError, match=f"'{path}' cannot be read .* truncated"):
-            load_reference_checkpoint(model, path)
-        _assert_untouched(model, before)

@@ -1,9 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import pytest
 import torch
-from torchvision.models._api import Weights, WeightsEnum
 
 from torchgeo_planetcr.models import Copy, copy
 
@@ -15,10 +13,3 @@ class TestCopy:
 
     def test_no_parameters(self) -> None:
         assert not copy().state_dict()
-
-    def test_weights(self) -> None:
-        class CopyWeights(WeightsEnum):
-            ANY = Weights(url='', transforms=torch.nn.Identity, meta={})
-
-        with pytest.raises(ValueError, match='weights must be None'):
-            copy(weights=CopyWeights.ANY)

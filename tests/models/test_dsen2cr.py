@@ -2,12 +2,10 @@
 # Licensed under the MIT License.
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models._api import Weights, WeightsEnum
 
 from torchgeo_planetcr.models import DSen2CR, dsen2cr
 
@@ -101,18 +99,3 @@ class TestDSen2CR:
         model = DSen2CR(features=8, num_blocks=1)
         with pytest.raises(ValueError, match=match):
             model(torch.rand(image), torch.rand(image_s1))
-
-    def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        published = DSen2CR(features=8, num_blocks=1)
-        torch.save(published.state_dict(), tmp_path / 'weights.pth')
-        monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
-
-        class DSen2CRWeights(WeightsEnum):
-            TINY = Weights(
-                url=(tmp_path / 'weights.pth').as_uri(), transforms=nn.Identity, meta={}
-            )
-
-        model = dsen2cr(weights=DSen2CRWeights.TINY, features=8, num_blocks=1)
-
-        for key, value in published.state_dict().items():
-            assert torch.equal(model.state_dict()[key], value)

@@ -102,9 +102,14 @@ class TestKernels:
                 result, value, rtol=tolerance[dtype], atol=tolerance[dtype]
             )
 
-    @pytest.mark.parametrize('capability', [80, 90])
     @pytest.mark.parametrize(
-        'kernel', ['forward', 'backward_filters', 'backward_padded']
+        ('kernel', 'capability'),
+        [
+            ('forward', 80),
+            ('forward', 90),
+            ('backward_filters', 90),
+            ('backward_padded', 80),
+        ],
     )
     def test_compile(
         self,

@@ -73,12 +73,24 @@ def outputs(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['DSen2CR', 'GLFCR', 'AlignCR'])
-def test_any_batch_and_size(
+def test_without_this_package(
     outputs: dict[str, list[tuple[Tensor, Tensor]]], name: str
 ) -> None:
     for output, expected in outputs[name]:
         torch.testing.assert_close(output, expected)
+
+
+def test_any_batch_and_size(tmp_path: Path) -> None:
+    model = DSen2CR(features=8, num_blocks=1)
+    export_model(model, tmp_path / 'model.pt2')
+    assert model.training
+    assert [path.name for path in tmp_path.iterdir()] == ['model.pt2']
+    exported = torch.export.load(tmp_path / 'model.pt2').module()
+    for batch_size, *size in SIZES:
+        inputs = torch.rand(batch_size, 4, *size), torch.rand(batch_size, 2, *size)
+        torch.testing.assert_close(exported(*inputs), model.eval()(*inputs))
 
 
 def test_no_folder(tmp_path: Path) -> None:

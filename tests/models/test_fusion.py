@@ -181,8 +181,8 @@ class TestGatedTransformerBlock:
         ):
             y = y + change
             norm, mlp = getattr(block.norm2, name), getattr(block.mlp, name)
-            centred = y - y.mean(-1, keepdim=True)
-            scaled = centred / (y.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+            centered = y - y.mean(-1, keepdim=True)
+            scaled = centered / (y.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
             hidden = F.gelu(mlp[0](scaled * norm.weight + norm.bias))
             expected = y + mlp[2](hidden)
             torch.testing.assert_close(output, expected.permute(0, 3, 1, 2))
@@ -239,10 +239,10 @@ class TestFusionNetwork:
 
     def test_sizes_in_turn(self, make_tiny: Make, kind: type[FusionNetwork]) -> None:
         model = make_tiny(kind)
-        small, large = _inputs(160, 160, batch_size=1), _inputs(300, 300, batch_size=1)
+        small, large = _inputs(32, 32, batch_size=1), _inputs(60, 76, batch_size=1)
         with torch.inference_mode():
             expected = model(*small)
-            assert model(*large).shape == (1, 4, 300, 300)
+            assert model(*large).shape == (1, 4, 60, 76)
             assert torch.equal(model(*small), expected)
 
     def test_batch(self, make_tiny: Make, kind: type[FusionNetwork]) -> None:
@@ -337,26 +337,6 @@ class TestFusionNetwork:
         atol = 0.1 if dtype == torch.bfloat16 else 5e-6
         torch.testing.assert_close(output, expected.to(dtype), rtol=0, atol=atol)
 
-    @pytest.mark.parametrize('recompute', [False, True])
-    def test_compile(
-        self,
-        make_tiny: Make,
-        compiler: None,
-        kind: type[FusionNetwork],
-        recompute: bool,
-    ) -> None:
-        model = make_tiny(kind, num_layers=1, recompute=recompute)
-        inputs = _inputs(16, 33)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
-        results = []
-        for network in (model, compiled):
-            output = network(*inputs)
-            results.append(
-                (output, torch.autograd.grad(output.square().sum(), trained))
-            )
-        torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
-
     @pytest.mark.parametrize(
         ('image', 'image_s1', 'match'),
         [
@@ -391,3 +371,34 @@ class TestFusionNetwork:
         name = ('image', 'image_s1')[index]
         with pytest.raises(ValueError, match=f'^{name} has values that are NaN or inf'):
             model(*inputs)
+
+
+@pytest.mark.usefixtures('compiler')
+@pytest.mark.parametrize(
+    ('kind', 'sizes', 'recompute'),
+    [
+        # The second layer has shifted windows
+        (GLFCR, {'num_stages': 1, 'num_layers': 2}, True),
+        pytest.param(
+            GLFCR, {'num_stages': 2, 'num_layers': 1}, False, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            AlignCR, {'num_stages': 2, 'num_layers': 1}, False, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            AlignCR, {'num_stages': 2, 'num_layers': 1}, True, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_compile(
+    make_tiny: Make, kind: type[FusionNetwork], sizes: dict[str, int], recompute: bool
+) -> None:
+    model = make_tiny(kind, recompute=recompute, **sizes)
+    inputs = _inputs(16, 33)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    results = []
+    for network in (model, compiled):
+        output = network(*inputs)
+        results.append((output, torch.autograd.grad(output.square().sum(), trained)))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)

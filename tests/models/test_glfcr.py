@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchvision.models._api import Weights, WeightsEnum
 from torchvision.ops import StochasticDepth
 
 from torchgeo_planetcr.models import GLFCR, glfcr, load_reference_checkpoint
@@ -128,18 +127,3 @@ class TestGLFCR:
         nn.init.zeros_(model.get_parameter('head.2.bias'))
         image, image_s1 = torch.rand(2, 4, 17, 16), torch.rand(2, 2, 17, 16)
         assert torch.equal(model(image, image_s1), image)
-
-    def test_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        published = GLFCR(**TINY)
-        torch.save(published.state_dict(), tmp_path / 'weights.pth')
-        monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
-
-        class GLFCRWeights(WeightsEnum):
-            TINY = Weights(
-                url=(tmp_path / 'weights.pth').as_uri(), transforms=nn.Identity, meta={}
-            )
-
-        model = glfcr(weights=GLFCRWeights.TINY, **TINY)
-
-        for key, value in published.state_dict().items():
-            assert torch.equal(model.state_dict()[key], value)

@@ -40,7 +40,7 @@ TINY_FUSION: dict[str, Any] = {
 
 
 class Scenes(Dataset[Sample]):
-    """Made-up clouds over made-up land, in the units of the files."""
+    """Random land and random clouds, in the units of the files."""
 
     def __init__(self, length: int = 6) -> None:
         self.length = length
@@ -287,7 +287,7 @@ class TestSteps:
         assert again['val_PSNR'] == values['test_PSNR']
 
     def test_equal_metrics_stay_apart(self, tmp_path: Path) -> None:
-        """Nothing is to be restored in the first batch: SAM and MAE are 0."""
+        """SAM and MAE are both 0 in the first batch, where nothing is to be restored."""
         scenes = Normalized()
         samples: Any = [scenes[i] for i in range(3)]
         red = torch.zeros(4, 16, 16)
@@ -346,7 +346,7 @@ class TestSteps:
     def test_missing_key(self, batch: Sample, key: str, modality: str) -> None:
         del batch[key]
         task = CloudRemoval(model_kwargs=TINY)
-        with pytest.raises(KeyError, match=rf"no {key}: add \['{modality}'\]"):
+        with pytest.raises(KeyError, match=f"no {key}: add '{modality}'"):
             task.training_step(batch, 0)
 
     @pytest.mark.parametrize('key', ['image', 'image_s1'])
@@ -394,7 +394,7 @@ class TestCheckpoints:
         )
         assert best == direct
 
-        # Training goes on from a checkpoint, too
+        # Training can be resumed from a checkpoint
         resumed = _trainer(tmp_path, max_epochs=3)
         task = CloudRemoval(model_kwargs=TINY, loss='l1', lr=1e-3)
         resumed.fit(task, _loader(), _loader(), ckpt_path=path, weights_only=True)

@@ -15,7 +15,7 @@ def make_normalized(
     optical: tuple[int, int] = (60, 48),
     sar: tuple[int, int] | None = None,
 ) -> Sample:
-    """A batch as PlanetCRNormalize leaves it, with a cloud in each sample."""
+    """Makes normalized batches with a cloud in each sample."""
     generator = torch.Generator().manual_seed(0)
     sar = sar or optical
     clear = 0.02 + 0.4 * torch.rand(count, 4, *optical, generator=generator)

@@ -45,7 +45,7 @@ def _batch(size: int, optical: tuple[int, int], sar: tuple[int, int]) -> Sample:
 
 
 def _symmetries(before: Sample, after: Sample) -> list[tuple[int, bool]]:
-    """Find the one symmetry of each sample that all keys went through."""
+    """Find the symmetry of each sample, which must be the same for all keys."""
     found = []
     for i in range(len(before['image'])):
         matching = [
@@ -59,7 +59,7 @@ def _symmetries(before: Sample, after: Sample) -> list[tuple[int, bool]]:
 
 
 class TestRandomFlipsAndTurns:
-    # On one grid, and with Sentinel-1 and land cover on their own
+    # All on one grid, or Sentinel-1 and land cover on their own
     @pytest.mark.parametrize('sar', [(20, 20), (6, 6)])
     def test_square(self, sar: tuple[int, int]) -> None:
         torch.manual_seed(0)

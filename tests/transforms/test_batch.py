@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What all augmentations of batches have in common."""
+"""Properties that all augmentations of batches share."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def equal(first: Sample, second: Sample) -> bool:
 
 
 def changed(before: Tensor, after: Tensor) -> list[bool]:
-    """Which samples differ."""
+    """Find the samples that differ."""
     return [not torch.equal(*pair) for pair in zip(before, after, strict=True)]
 
 
@@ -97,7 +97,7 @@ def test_params_repeat(
     transform = augmentation(p=0.7, same_on_batch=same_on_batch)
     first = transform(batch)
     params = {key: value.clone() for key, value in transform._params.items()}
-    # None of them is a field, which would have to be copied to the device
+    # No parameter is a field, which would have to be copied to the device
     assert all(value.numel() <= 6 for value in params.values())
     assert not all(equal(first, transform(batch)) for _ in range(10))
     again = augmentation(p=0.7, same_on_batch=same_on_batch)(batch, params=params)
@@ -118,7 +118,7 @@ def test_seed(augmentation: type[BatchAugmentation], make_batch: MakeBatch) -> N
 def test_same_on_batch(
     augmentation: type[BatchAugmentation], make_batch: MakeBatch
 ) -> None:
-    """The same samples come out as the same."""
+    """Equal samples stay equal."""
     batch = {key: torch.cat([value[:1]] * 3) for key, value in make_batch().items()}
     torch.manual_seed(0)
     results = set()
@@ -142,7 +142,7 @@ def test_any_size(
     sar: tuple[int, int] | None,
     make_batch: MakeBatch,
 ) -> None:
-    """A single sample, and Sentinel-1 on its own grid."""
+    """A batch may have one sample, and Sentinel-1 its own grid."""
     batch = make_batch(count, optical, sar)
     output = augmentation(p=1)(batch)
     for key, value in batch.items():
@@ -194,7 +194,7 @@ def test_missing_key(
 
 @each_of_images
 def test_images(augmentation: type[BatchAugmentation], make_batch: MakeBatch) -> None:
-    """In Kornia's containers as one of its own, with masks that stay."""
+    """They work in Kornia's containers, which leave masks as they are."""
     torch.manual_seed(0)
     key = OF_IMAGES[augmentation]
     batch = make_batch()
@@ -211,7 +211,7 @@ def test_images(augmentation: type[BatchAugmentation], make_batch: MakeBatch) ->
     again = sequential(image, mask, params=sequential._params)
     assert torch.equal(again[0], output[0])
 
-    # What it does to a batch is the same
+    # It does the same to a batch
     augmented = augmentation(p=0.5)(batch, params=transform._params)
     for i in range(len(chosen)):
         if chosen[i]:
@@ -229,7 +229,7 @@ def test_one_image(
 
 
 def test_in_sequence(make_batch: MakeBatch) -> None:
-    """As the data module has them."""
+    """They work one after the other, as in the data module."""
     torch.manual_seed(0)
     batch = make_batch()
     sequence = torch.nn.Sequential(

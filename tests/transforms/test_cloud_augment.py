@@ -60,7 +60,7 @@ class TestRandomClouds:
         output = RandomClouds((0.95, 0.95), p=1)(batch)
         assert not output['image'][:, :, :20].any()
         assert not output['mask_cloud'][:, :20].any()
-        # Where the clear image has data, the new cloudy one has them too
+        # The new cloudy image has data where the clear image has data
         assert output['image'][:, :, 20:].amin() > 0
         assert output['mask_cloud'][:, 20:].any()
         image = RandomClouds(p=1)(batch['image_clear'])
@@ -68,7 +68,7 @@ class TestRandomClouds:
         assert image[:, :, 20:].amin() > 0
 
     def test_gradient(self, make_batch: MakeBatch) -> None:
-        """Through cloud and haze, the ground is seen."""
+        """The ground shows through cloud and haze."""
         torch.manual_seed(0)
         clear = make_batch()['image_clear'].requires_grad_()
         RandomClouds(p=1)(clear).sum().backward()
@@ -107,17 +107,17 @@ def pair() -> Sample:
 
 class TestRandomCloudPaste:
     def test_cloud(self, pair: Sample) -> None:
-        """That of the first lies over the second as it did over the first."""
+        """The cloud of the first sample is the same over the second."""
         output = paste(pair)
         expected = lay_white(pair['image'][1], pair['white'][0])
         torch.testing.assert_close(output['image'][1], expected, rtol=0, atol=1e-5)
         assert torch.equal(output['mask_cloud'][1], pair['mask_cloud'][0])
-        # The second has none to give
+        # The second sample has no cloud to paste
         assert torch.equal(output['image'][0], pair['image'][0])
         assert torch.equal(output['mask_cloud'][0], pair['mask_cloud'][0])
 
     def test_edges(self, pair: Sample) -> None:
-        """Around the mask, cloud fades out; what is farther away stays there."""
+        """Cloud fades out around the mask, and none is pasted from farther away."""
         pair['image'][0] = lay_white(pair['image_clear'][0], torch.tensor(0.5))
         pair['image'][1] = pair['image_clear'][1]
         white = find_white(paste(pair)['image'], pair['image_clear'])[1, 0]
@@ -143,7 +143,7 @@ class TestRandomCloudPaste:
         donor = transform._params['donor']
         union = batch['mask_cloud'] | batch['mask_cloud'][donor]
         assert torch.equal(output['mask_cloud'], union)
-        # What is cloudier is no darker
+        # More cloud does not make an image darker
         assert (output['image'] - batch['image']).min() > -1e-6
 
     def test_no_data(self, pair: Sample) -> None:
@@ -156,7 +156,7 @@ class TestRandomCloudPaste:
         mask = output['mask_cloud'][1]
         assert mask[40:50, 55:65].all()
         assert mask.sum() == 100
-        # Nothing comes from where one of the images has no data
+        # Nothing is pasted from pixels where one of the images has no data
         for columns in (slice(0, 55), slice(65, None)):
             after = output['image'][1, :, :50, columns]
             torch.testing.assert_close(after, before['image'][1, :, :50, columns])
@@ -174,7 +174,7 @@ class TestRandomCloudPaste:
             assert torch.equal(output[key], value)
 
     def test_donors(self) -> None:
-        """Each other sample, and never the same one."""
+        """Clouds come from all other samples, never from the sample itself."""
         torch.manual_seed(0)
         transform = RandomCloudPaste()
         drawn = torch.stack(

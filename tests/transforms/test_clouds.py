@@ -32,7 +32,7 @@ def ground(count: int = 2, size: tuple[int, int] = (50, 70)) -> Tensor:
 
 
 def layers(**kwargs: float) -> CloudLayers:
-    """Layers that are everywhere as thick, and else nothing."""
+    """Layers of constant thickness; those that are not named have none."""
     zeros = dict.fromkeys(CloudLayers._fields, 0.0)
     return CloudLayers(
         **{
@@ -53,7 +53,7 @@ class TestDrawClouds:
             assert layer.shape == (3, 50, 70)
             assert layer.isfinite().all()
             assert layer.min() >= 0
-        # Veil and haze are everywhere, clouds are not
+        # Veil and haze cover everything, clouds do not
         assert drawn.veil.min() > 0
         assert drawn.haze.min() > 0
         assert (drawn.cloud == 0).flatten(1).any(dim=1).all()
@@ -73,7 +73,7 @@ class TestDrawClouds:
             assert not torch.equal(first[0], first[1])
 
     def test_shadow_is_of_the_clouds(self) -> None:
-        """What is sunward is the clouds, each sample's moved by its own distance."""
+        """The sunward layer holds the clouds, moved by another distance in each sample."""
         drawn = draw(torch.tensor([0.3, 0.5, 0.7]))
         found = []
         for cloud, sunward in zip(drawn.cloud, drawn.sunward, strict=True):
@@ -119,7 +119,7 @@ class TestLayClouds:
         assert torch.equal(veiled, cloudy)
 
     def test_detail(self) -> None:
-        """Detail is lost in thick cloud before brightness is, and none is made up."""
+        """Thick cloud hides detail before it hides brightness, and adds none."""
         share = []
         for thickness in (0, 1, 4, 12):
             lit = lay_clouds(ground(), layers(cloud=thickness))
@@ -131,7 +131,7 @@ class TestLayClouds:
         assert share[1] > 0.6 * share[0]
 
     def test_shadow(self) -> None:
-        """Under a thick cloud elsewhere, skylight is left."""
+        """Skylight reaches the shadow of a thick cloud."""
         image = lay_clouds(ground(), layers(sunward=1e6))
         torch.testing.assert_close(image, ground() * per_band(SKYLIGHT))
 
@@ -142,7 +142,7 @@ class TestLayClouds:
         assert torch.equal(alone, below)
 
     def test_haze(self) -> None:
-        """Over black ground, its color; over bright ground, less light."""
+        """A cloud has its own color over black ground, and dims bright ground."""
         hazy = lay_clouds(torch.zeros(2, 4, 50, 70), layers(haze=0.4))
         torch.testing.assert_close(hazy, (0.1 * per_band(HAZE_COLOR)).expand_as(hazy))
         bright = torch.full((2, 4, 50, 70), 0.95)
@@ -173,7 +173,7 @@ class TestWhite:
         assert lay_white(ones, white).isfinite().all()
 
     def test_two_clouds(self) -> None:
-        """Whatever is below, a cloud makes it whiter."""
+        """A cloud makes any ground whiter."""
         below = lay_white(ground(), torch.full((2, 1, 50, 70), 0.3))
         above = lay_white(below, torch.full((2, 1, 50, 70), 0.3))
         assert (above > below).all()
@@ -203,7 +203,7 @@ class TestCoarseCloudMask:
     @pytest.mark.parametrize('angle', [-0.3, 0, 0.3])
     @pytest.mark.parametrize('dim', [1, 2])
     def test_place(self, angle: float, dim: int) -> None:
-        """No edge is farther from that of the cloud than a corner of a block."""
+        """Edges of the mask are at most the diagonal of a block away from the cloud."""
         drawn = layers()
         rows, columns = torch.meshgrid(
             torch.arange(50), torch.arange(70), indexing='ij'

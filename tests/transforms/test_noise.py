@@ -17,7 +17,7 @@ def draw(seed: int, count: int = 3, **kwargs: Any) -> Tensor:
 
 
 def roughness(field: Tensor, dim: int) -> Tensor:
-    """Mean square difference of neighbours."""
+    """Mean square difference of neighbors."""
     return field.diff(dim=dim).square().mean()
 
 
@@ -37,7 +37,7 @@ def test_seed() -> None:
 
 @pytest.mark.parametrize('stretch', [1.0, 2.0])
 def test_spectrum(stretch: float) -> None:
-    """On average over many fields, that of von Kármán."""
+    """The mean spectrum of many fields is that of von Kármán."""
     exponent, scale = 3.0, 15.0
     fields = draw(0, 2000, exponent=exponent, scale=scale, stretch=stretch)
     power = torch.fft.rfft2(fields).abs().square().mean(dim=0)
@@ -46,7 +46,7 @@ def test_spectrum(stretch: float) -> None:
     expected = (rows**2 + columns**2 + scale**-2) ** (-exponent / 2)
     expected[0, 0] = 0
     ratio = (power / expected)[1:, 1:-1]
-    # Four standard deviations of the mean of 2000 numbers with an exponential distribution
+    # Four standard deviations of the mean of 2000 exponentially distributed numbers
     torch.testing.assert_close(
         ratio / ratio.mean(), torch.ones_like(ratio), rtol=0, atol=0.1
     )
@@ -59,14 +59,14 @@ def test_smoothness() -> None:
 
 
 def test_stretch() -> None:
-    """Along rows, features are longer."""
+    """Features are longer along rows."""
     plain, long = (draw(0, 20, stretch=stretch) for stretch in (1.0, 3.0))
     assert 0.8 < roughness(plain, 1) / roughness(plain, 2) < 1.25
     assert roughness(long, 1) > 2 * roughness(long, 2)
 
 
 def test_periodic() -> None:
-    """Opposite edges are neighbours."""
+    """Opposite edges are neighbors."""
     field = draw(0, 20)
     seam = (field[..., 0] - field[..., -1]).square().mean()
     assert 0.6 < seam / roughness(field, 2) < 1.6

@@ -104,7 +104,7 @@ class TestPlanetCRNormalize:
 
 
 def test_other_device() -> None:
-    """A batch is normalized where it is."""
+    """A batch is normalized on its own device."""
     batch = {'image': torch.empty(2, 4, 3, 3, device='meta')}
     normalize = PlanetCRNormalize()
     assert normalize(batch)['image'].device.type == 'meta'

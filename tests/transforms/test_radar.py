@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
+from torchgeo_planetcr.datasets.modalities import MISSING_DECIBELS
 from torchgeo_planetcr.transforms import (
     MISSING_BACKSCATTER,
     PlanetCRNormalize,
@@ -25,7 +26,7 @@ def to_decibels(image_s1: Tensor) -> Tensor:
 
 
 def speckle(count: int = 1, size: int = 300, **kwargs: Any) -> Tensor:
-    """Factors that a flat image is multiplied by."""
+    """Factors by which a flat image is multiplied."""
     torch.manual_seed(0)
     flat = torch.full((count, 2, size, size), 0.5)
     change = to_decibels(RandomSpeckle(p=1, **kwargs)(flat)) - to_decibels(flat)
@@ -44,7 +45,7 @@ class TestRandomSpeckle:
         factor = speckle(looks=(looks, looks), pixel=1)
         for band in factor[0]:
             deviation = band - band.mean()
-            # Several times what 90 000 numbers leave to chance
+            # Several standard deviations of a mean of 90 000 numbers
             assert abs(band.mean() - 1) < 0.01
             assert abs(deviation.square().mean() * looks - 1) < 0.04
             skewness = deviation.pow(3).mean() / deviation.square().mean() ** 1.5
@@ -57,8 +58,8 @@ class TestRandomSpeckle:
         table = torch.corrcoef(torch.stack([vv, vh, other]))
         torch.testing.assert_close(table, torch.eye(3), rtol=0, atol=0.02)
 
-    def test_pixels_of_ten_metres(self) -> None:
-        """Neighbours of 3 m share speckle, the mean stays, and it is weaker."""
+    def test_pixels_of_ten_meters(self) -> None:
+        """Neighboring pixels of 3 m share speckle, which is weaker, of the same mean."""
         factor = speckle(looks=(5, 5))
         assert abs(factor.mean() - 1) < 0.01
         assert 0.2 < factor.var() * 5 < 0.6
@@ -66,7 +67,7 @@ class TestRandomSpeckle:
         assert abs(correlation(factor, 8)) < 0.03
 
     def test_looks(self) -> None:
-        """Each sample has its own number."""
+        """Each sample has its own number of looks."""
         factor = speckle(count=40, size=60, looks=(5, 20), pixel=1)
         looks = 1 / factor.var(dim=(1, 2, 3))
         assert 4.5 < looks.min() < 8
@@ -96,7 +97,7 @@ class TestRandomSpeckle:
 
 class TestRandomBackscatterGain:
     def test_constant(self) -> None:
-        """In dB, over each image and polarisation."""
+        """The gain is constant in dB within an image and a polarization."""
         torch.manual_seed(0)
         image = 0.3 + 0.4 * torch.rand(50, 2, 9, 7)
         output = RandomBackscatterGain((-3, 2), p=1)(image)
@@ -110,7 +111,7 @@ class TestRandomBackscatterGain:
         assert abs(torch.corrcoef(torch.stack([vv, vh]))[0, 1]) < 0.3
 
     def test_before_or_after_normalization(self) -> None:
-        """Clipping included, it is a gain of what is in the file."""
+        """Including clipping, it is a gain of the values in the file."""
         decibels = torch.tensor([-24.0, -12, -0.5])[:, None].expand(1, 2, 3, 3)
         gain = torch.tensor([1.0, -2.0])
         params = {'vv': gain[:1], 'vh': gain[1:]}
@@ -144,8 +145,9 @@ class TestRandomModalityDropout:
         assert torch.equal(output['image_s1'][rest], batch['image_s1'][rest])
 
     def test_constant(self) -> None:
-        """It is what the normalisation makes of the lower end of the ranges."""
-        lowest = torch.tensor([-25, -32.5])[:, None, None].expand(2, 3, 3)
+        """The constant is what the normalization makes of missing backscatter."""
+        assert MISSING_DECIBELS == (-25, -32.5)
+        lowest = torch.tensor(MISSING_DECIBELS)[:, None, None].expand(2, 3, 3)
         for decibels in (lowest, lowest - 10):
             normalized = normalize({'image_s1': decibels})['image_s1']
             assert torch.equal(normalized, torch.full((2, 3, 3), MISSING_BACKSCATTER))

@@ -15,10 +15,7 @@ from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets import PlanetCR
 from ..datasets.index import open_index
-from ..datasets.modalities import MODALITIES as _TABLE
-from ..datasets.modalities import ModalityName as Modality
-
-MODALITIES = tuple(_TABLE)
+from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE, ModalityName
 from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
 
@@ -26,15 +23,15 @@ from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
 class PlanetCRDataModule(GeoDataModule):
     """LightningDataModule implementation for the Planet-CR dataset.
 
-    Training draws random windows; validation and testing take the whole patch, or the
-    window in its centre. Prediction is on the test split unless another is named. Images
+    Training draws random windows. Validation and testing take the whole patch, or the
+    window in its center. Prediction uses the test split unless another is named. Images
     are normalized to [0, 1], and training batches are augmented, flipped and turned, on
     the device of the batch.
     """
 
     #: TorchGeo's own tasks undo the normalization of optical images with *mean* and
     #: *std* before they plot.
-    std = torch.tensor(10000)
+    std = torch.tensor(REFLECTANCE_SCALE)
 
     def __init__(
         self,
@@ -46,7 +43,7 @@ class PlanetCRDataModule(GeoDataModule):
         num_workers: int = 0,
         augment: bool = True,
         augmentations: Sequence[nn.Module] = (),
-        modalities: Modality | Sequence[Modality] = MODALITIES,
+        modalities: ModalityName | Sequence[ModalityName] = tuple(MODALITIES),
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         strict: bool = False,
@@ -60,12 +57,12 @@ class PlanetCRDataModule(GeoDataModule):
             batch_size: Size of each mini-batch.
             patch_size: Size of each training window in pixels, either ``size`` or
                 ``(height, width)``.
-            eval_size: Size of the window in the centre of each patch that is validated,
-                tested and predicted (defaults to the whole patch; the authors take 160).
+            eval_size: Size of the window in the center of each patch that is validated,
+                tested and predicted (defaults to the whole patch; the authors use 160).
             length: Number of windows in each training epoch (defaults to the number of
-                patches, as the authors have it).
+                patches, as the authors do).
             num_workers: Number of workers for parallel data loading.
-            augment: Flip and turn training batches; the authors do not.
+            augment: Whether to flip and turn training batches. The authors do not.
             augmentations: Further augmentations of training batches, each of which
                 takes and returns a normalized batch, such as
                 :class:`~torchgeo_planetcr.transforms.RandomClouds`. They come before
@@ -75,9 +72,9 @@ class PlanetCRDataModule(GeoDataModule):
             landcover_level: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             strict: See :class:`~torchgeo_planetcr.datasets.PlanetCR`.
             rename: Keys of the batches to rename, once these are normalized and
-                augmented, for tasks that look for others: with
-                ``{'image_clear': 'image'}`` TorchGeo's own tasks take the cloud-free
-                image for their input.
+                augmented, for tasks that need other keys: with
+                ``{'image_clear': 'image'}`` TorchGeo's own tasks take the clear image
+                as their input.
             predict_split: Split that is predicted.
         """
         super().__init__(
@@ -95,7 +92,7 @@ class PlanetCRDataModule(GeoDataModule):
         self.eval_size = eval_size
         self.rename = rename or {}
         self.predict_split = predict_split
-        # Nodes without the disk of the first one build the index in setup
+        # Nodes that do not share the disk of the first one build the index in setup
         self.prepare_data_per_node = False
 
         #: Maps reflectance and backscatter to [0, 1], and back.
@@ -106,7 +103,8 @@ class PlanetCRDataModule(GeoDataModule):
 
     def prepare_data(self) -> None:
         """Build the index of the folder, in one process only."""
-        # Raised by setup in all processes: if only one fails, the others drown its message
+        # Errors are raised by setup, in all processes: if only one failed, the messages
+        # of the others would hide its own
         with suppress(OSError, ValueError):
             open_index(self.kwargs['root'])
 
@@ -125,13 +123,13 @@ class PlanetCRDataModule(GeoDataModule):
         if precision in ('16-true', 'bf16-true'):
             raise ValueError(
                 f'precision={precision!r} would round the coordinates of each batch to '
-                f'kilometres: use {precision.replace("true", "mixed")!r}'
+                f'kilometers: use {precision.replace("true", "mixed")!r}'
             )
         if stage == 'fit':
             train = PlanetCR(split='train', **self.kwargs)
             length = self.length or len(train)
-            # Unlike what is drawn from PyTorch's generator, this seed does not depend on
-            # what else was drawn, which differs between 1 process and more of them
+            # Unlike numbers from PyTorch's generator, this seed does not depend on what
+            # was drawn before, which differs between one process and several
             seed = torch.initial_seed()
             if self.trainer:
                 seed = self.trainer.strategy.broadcast(seed)
@@ -190,26 +188,26 @@ def _rename_keys(sample: Sample, names: Mapping[str, str]) -> Sample:
 
 
 def _check_rename(
-    rename: Mapping[str, str], modalities: Modality | Sequence[Modality]
+    rename: Mapping[str, str], modalities: ModalityName | Sequence[ModalityName]
 ) -> None:
-    """Refuse to rename a key that batches do not have, or to a name that is taken."""
+    """Check that batches have the keys to rename, and that new names are free."""
     wanted = {modalities} if isinstance(modalities, str) else set(modalities)
-    modality_of = {key: modality for modality, key in PlanetCR.keys.items()}
+    rows = {row.key: row for row in MODALITIES.values()}
     for key in rename:
-        if key not in modality_of:
-            known = ', '.join(map(repr, modality_of))
+        if key not in rows:
+            known = ', '.join(map(repr, rows))
             raise ValueError(f'{key!r} in rename is none of the keys {known}')
-        if modality_of[key] not in wanted:
+        if rows[key].name not in wanted:
             raise ValueError(
-                f'Batches have no {key!r} to rename: add {modality_of[key]!r} to the '
+                f'Batches have no {key!r} to rename: add {rows[key].name!r} to the '
                 'modalities'
             )
 
-    keys = [key for key, modality in modality_of.items() if modality in wanted]
+    keys = [key for key, row in rows.items() if row.name in wanted]
     names = [rename.get(key, key) for key in (*keys, 'crs', 'bounds', 'transform')]
     for name in rename.values():
         if names.count(name) > 1:
             raise ValueError(
-                f'rename={dict(rename)} gives the name {name!r} to several keys: rename '
-                'the others too, or leave out their modality'
+                f'rename={dict(rename)} gives the name {name!r} to several keys: '
+                'rename the others too, or leave out their modality'
             )

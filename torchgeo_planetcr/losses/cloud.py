@@ -23,7 +23,7 @@ class CloudAwareLoss(nn.Module, ABC):
 
         Args:
             prediction: Restored image of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free image of shape (B, C, H, W) in [0, 1].
+            target: Clear image of shape (B, C, H, W) in [0, 1].
             image: Cloudy image of shape (B, C, H, W) in [0, 1].
             mask_cloud: Cloud mask of shape (B, H, W), 1 cloud and 0 no cloud.
 
@@ -35,8 +35,8 @@ class CloudAwareLoss(nn.Module, ABC):
 class CARLLoss(CloudAwareLoss):
     r"""Cloud-adaptive regularized loss (CARL).
 
-    Clear pixels are to be kept and cloudy pixels to be restored, and a regularization
-    term counts every pixel alike. For the prediction *p*, the target *t*, the cloudy
+    Clear pixels shall be kept and cloudy pixels restored. A regularization term weighs
+    all pixels alike. For the prediction *p*, the target *t*, the cloudy
     image *c* and the cloud mask *m*:
 
     .. math::
@@ -57,7 +57,7 @@ class CARLLoss(CloudAwareLoss):
 
         Args:
             prediction: Restored image of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free image of shape (B, C, H, W) in [0, 1].
+            target: Clear image of shape (B, C, H, W) in [0, 1].
             image: Cloudy image of shape (B, C, H, W) in [0, 1].
             mask_cloud: Cloud mask of shape (B, H, W), 1 cloud and 0 no cloud.
 
@@ -92,7 +92,7 @@ class EdgeWeightedCharbonnierLoss(CloudAwareLoss):
 
         Args:
             prediction: Restored image of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free image of shape (B, C, H, W) in [0, 1].
+            target: Clear image of shape (B, C, H, W) in [0, 1].
             image: Cloudy image of shape (B, C, H, W), not used.
             mask_cloud: Cloud mask of shape (B, H, W), 1 cloud and 0 no cloud.
 

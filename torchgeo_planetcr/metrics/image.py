@@ -14,9 +14,9 @@ from torchmetrics import Metric
 class ImageMetric(Metric):
     """Abstract base class for metrics that are a mean over images.
 
-    Each image has a value of its own, so the result depends neither on the batch size,
-    nor on the order of the images, nor on the number of processes. Values are computed
-    in float32, also under autocast, and summed in float64.
+    Each image has a value of its own, so the result does not depend on the batch size,
+    the order of the images, or the number of processes. Values are computed in float32,
+    also under autocast, and summed in float64.
     """
 
     is_differentiable = True
@@ -25,7 +25,7 @@ class ImageMetric(Metric):
     #: Unit of the values, empty if they have none.
     unit: ClassVar[str] = ''
 
-    #: What a reader of the figures has to know, in a sentence or two.
+    #: What a reader of the figures must know, in a sentence or two.
     definition: ClassVar[str]
 
     #: Whether both images are clamped to [0, 1] first.
@@ -54,7 +54,7 @@ class ImageMetric(Metric):
 
         Args:
             prediction: Restored images of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free images of shape (B, C, H, W) in [0, 1].
+            target: Clear images of shape (B, C, H, W) in [0, 1].
 
         Returns:
             One value for each image, of shape (B,), float64.
@@ -72,7 +72,7 @@ class ImageMetric(Metric):
 
         Args:
             prediction: Restored images of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free images of shape (B, C, H, W) in [0, 1].
+            target: Clear images of shape (B, C, H, W) in [0, 1].
 
         Raises:
             ValueError: If the shapes differ or are not (B, C, H, W).
@@ -92,22 +92,12 @@ class ImageMetric(Metric):
         return self.total / self.count
 
     def _check(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Check two images, and bring them to what is compared.
-
-        Args:
-            prediction: Restored images.
-            target: Cloud-free images.
-
-        Returns:
-            Both in float32, clamped if the metric clamps.
-
-        Raises:
-            ValueError: If the shapes differ or are not (B, C, H, W).
-        """
+        """Check the shapes of two images, and return both in float32, maybe clamped."""
         if prediction.shape != target.shape or target.ndim != 4:
-            msg = 'prediction and target must have the same shape (B, C, H, W), got '
-            msg += f'{(*prediction.shape,)} and {(*target.shape,)}.'
-            raise ValueError(msg)
+            raise ValueError(
+                'prediction and target must have the same shape (B, C, H, W), got '
+                f'{(*prediction.shape,)} and {(*target.shape,)}'
+            )
 
         prediction, target = prediction.float(), target.float()
         if self.clamps:
@@ -120,7 +110,7 @@ class ImageMetric(Metric):
 
         Args:
             prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
+            target: Clear images of shape (B, C, H, W), float32.
 
         Returns:
             One value for each image, of shape (B,).
@@ -130,8 +120,8 @@ class ImageMetric(Metric):
 class PixelMetric(ImageMetric):
     """Abstract base class for metrics that follow from a mean over pixels.
 
-    The pixels of an image make its value, and the pixels of a class, of as many images
-    as there are, that of the class.
+    The value of an image follows from the mean over its pixels. The value of a class
+    follows from the mean over the pixels of that class in all images.
     """
 
     def pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -139,7 +129,7 @@ class PixelMetric(ImageMetric):
 
         Args:
             prediction: Restored images of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free images of shape (B, C, H, W) in [0, 1].
+            target: Clear images of shape (B, C, H, W) in [0, 1].
 
         Returns:
             One value for each pixel, of shape (B, H, W), float64.
@@ -174,7 +164,7 @@ class PixelMetric(ImageMetric):
 
         Args:
             prediction: Restored images of shape (B, C, H, W), float32.
-            target: Cloud-free images of shape (B, C, H, W), float32.
+            target: Clear images of shape (B, C, H, W), float32.
 
         Returns:
             One value for each pixel, of shape (B, H, W).

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Perceptual similarity, where its weights are installed."""
+"""Perceptual similarity, whose weights must be installed."""
 
 import os
 from typing import Any
@@ -11,20 +11,19 @@ from torch import Tensor
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights
 
-from ..models import read_checkpoint
+from ..checkpoint import read_checkpoint
+from ..datasets.modalities import RGB_INDICES
 from .image import ImageMetric
-
-#: Positions of red, green and blue in images of B, G, R and NIR.
-RGB = [2, 1, 0]
 
 
 class LPIPS(ImageMetric):
     """Learned perceptual image patch similarity (LPIPS), lower is better.
 
-    Distance of the features that AlexNet finds in both images: red, green and blue,
-    reflectance clamped to [0, 1] without a stretch. Range: not negative, and 0 where
-    both are equal. Computed by torchmetrics, whose package holds the weights of the
-    distance. Those of AlexNet are torchvision's; nothing is downloaded.
+    Distance between the features that AlexNet finds in both images, of which it sees
+    red, green and blue, as reflectance clamped to [0, 1] without a stretch. Range: not
+    negative, and 0 where both are equal. Computed by torchmetrics, whose package holds
+    the weights of the distance. The weights of AlexNet are those of torchvision, and
+    are not downloaded.
 
     The metric is described in https://doi.org/10.1109/CVPR.2018.00068.
     """
@@ -32,9 +31,9 @@ class LPIPS(ImageMetric):
     higher_is_better = False
     clamps = True
     definition = (
-        'Distance of AlexNet features of red, green and blue, clamped to [0, 1], without '
-        'a stretch: satellite images are dark in it, so it differs from papers that '
-        'stretch them.'
+        'Distance of AlexNet features of red, green and blue, clamped to [0, 1], '
+        'without a stretch: satellite images are dark in it, so it differs from papers '
+        'that stretch them.'
     )
 
     def __init__(self, **kwargs: Any) -> None:
@@ -46,16 +45,15 @@ class LPIPS(ImageMetric):
 
         Raises:
             FileNotFoundError: If the weights of AlexNet are not installed.
-            ValueError: If their file is damaged, or of something else.
+            ValueError: If their file is damaged, or holds something else.
         """
         super().__init__(**kwargs)
         path = self.weights_path()
         if not os.path.isfile(path):
-            msg = (
-                f'The weights of AlexNet are not in {path}: where there is a network, '
+            raise FileNotFoundError(
+                f"The weights of AlexNet are not in '{path}': download "
+                f'{AlexNet_Weights.DEFAULT.url} and put the file there'
             )
-            msg += f'download {AlexNet_Weights.DEFAULT.url} and put them there.'
-            raise FileNotFoundError(msg)
 
         # torchvision would unpickle the file, so the backbone starts at random
         self.network = _NoTrainLpips(net='alex', pnet_rand=True)
@@ -70,9 +68,10 @@ class LPIPS(ImageMetric):
             )
         # A file of something else may hold anything
         except Exception as error:
-            msg = f"'{path}' does not hold the weights of AlexNet: download "
-            msg += f'{AlexNet_Weights.DEFAULT.url} again.'
-            raise ValueError(msg) from error
+            raise ValueError(
+                f"'{path}' does not hold the weights of AlexNet: download "
+                f'{AlexNet_Weights.DEFAULT.url} again'
+            ) from error
 
     @staticmethod
     def weights_path() -> str:
@@ -87,6 +86,6 @@ class LPIPS(ImageMetric):
     def _image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compute the LPIPS of each image, see :meth:`ImageMetric._image_values`."""
         distance: Tensor = self.network(
-            prediction[:, RGB], target[:, RGB], normalize=True
+            prediction[:, RGB_INDICES], target[:, RGB_INDICES], normalize=True
         )
         return distance.flatten()

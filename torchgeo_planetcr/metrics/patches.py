@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Metrics of each patch and of its parts, in one pass."""
+"""Metrics of each patch, and of its pixels by cloud and class, in one pass."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
@@ -14,8 +14,11 @@ from .image import ImageMetric, PixelMetric
 
 
 class PatchValues(NamedTuple):
-    """What :class:`PatchMetrics` computes of N patches, with M metrics, of which P
-    follow from a mean over pixels, and K classes."""
+    """What :class:`PatchMetrics` computes.
+
+    There are N patches, K classes, and M metrics, P of which follow from a mean over
+    pixels.
+    """
 
     #: Metrics of shape (N, M), float64.
     images: Tensor
@@ -29,9 +32,9 @@ class PatchValues(NamedTuple):
 class PatchMetrics(Metric):
     """Metrics of each patch, and sums over its pixels by cloud and class.
 
-    From these follows whatever figure over groups of patches, cloudy and clear pixels
-    and classes is wanted, so one pass is enough. The state has a row for each patch,
-    which is the same whatever the batch size, the order and the number of processes.
+    All figures over groups of patches, cloudy and clear pixels, and classes follow from
+    these, so one pass is enough. The state has a row for each patch. It does not depend
+    on the batch size, the order of the patches, or the number of processes.
     """
 
     full_state_update = False
@@ -87,10 +90,10 @@ class PatchMetrics(Metric):
         Args:
             patches: Numbers of the patches, from 0, of shape (B,), int64.
             prediction: Restored images of shape (B, C, H, W), nominal range [0, 1].
-            target: Cloud-free images of shape (B, C, H, W) in [0, 1].
+            target: Clear images of shape (B, C, H, W) in [0, 1].
             mask_cloud: Cloud mask of shape (B, H, W), int64, 1 cloud and 0 no cloud.
-            mask: Class indices of shape (B, H, W), int64; what is not below the number
-                of classes is none.
+            mask: Class indices of shape (B, H, W), int64. Pixels whose index is not
+                below the number of classes belong to none.
 
         Raises:
             ValueError: If the shapes of the images differ or are not (B, C, H, W).
@@ -107,7 +110,7 @@ class PatchMetrics(Metric):
             if isinstance(metric, PixelMetric):
                 pixels = metric.pixel_values(prediction, target)
                 values.append(metric.from_mean(pixels.mean(dim=(1, 2))))
-                # Unlike bincount, the same in each run on a GPU if PyTorch is told to be
+                # Unlike bincount, deterministic on a GPU if PyTorch is told to be
                 total = pixels.new_zeros(count).index_add_(0, cells, pixels.flatten())
                 sums.append(total.view(size, *shape))
             else:
@@ -115,7 +118,7 @@ class PatchMetrics(Metric):
         self.images[patches] = torch.stack(values, dim=1)
         self.sums[patches] = torch.stack(sums, dim=1)
         self.pixels[patches] = cells.bincount(minlength=count).view(size, *shape)
-        # Adds up, also where a batch has a patch twice
+        # Unlike an assignment, counts a patch twice that a batch has twice
         self.seen.index_add_(0, patches, torch.ones_like(patches))
 
     def compute(self) -> PatchValues:
@@ -129,8 +132,9 @@ class PatchMetrics(Metric):
         """
         if (self.seen != 1).any():
             patch = int((self.seen != 1).nonzero()[0])
-            msg = f'Each patch must be added once, patch {patch} was added '
-            msg += f'{int(self.seen[patch])} times.'
-            raise RuntimeError(msg)
+            raise RuntimeError(
+                f'Each patch must be added once: patch {patch} was added '
+                f'{int(self.seen[patch])} times'
+            )
 
         return PatchValues(self.images, self.sums, self.pixels)

@@ -4,9 +4,9 @@
 """Metrics as the authors of Planet-CR compute them.
 
 Details of these metrics differ from one paper to the next by more than the methods that
-they compare. The metrics of this module repeat, to float32 accuracy, the protocol of the
-code that accompanies the data set, including its off-center SSIM window. Use them to
-compare with results of that code, and only with those.
+they compare. The metrics of this module repeat, to float32 accuracy, the protocol of
+the code that accompanies the data set, including its off-center SSIM window. Use them
+only to compare with results of that code.
 
 If you use these metrics in your research, please cite the following paper:
 
@@ -111,7 +111,7 @@ class ReferenceSSIM(ImageMetric):
         weight = (weight / weight.sum()).expand(x.shape[1], 1, 1, self.size)
         padding = self.size // 2
         groups = x.shape[1]
-        # TF32 would not do, but depthwise convolutions in float32 do not go through cuDNN
+        # TF32 is not exact enough, but depthwise convolutions in float32 do not use it
         x = F.conv2d(x, weight, padding=(0, padding), groups=groups)
         return F.conv2d(x, weight.mT, padding=(padding, 0), groups=groups)
 
@@ -133,8 +133,8 @@ class ReferenceSAM(PixelMetric):
     higher_is_better = False
     unit = 'degrees'
     definition = (
-        'Mean angle between the spectra. Very dark pixels (norm below 1/32) have a large '
-        'angle even where both are equal.'
+        'Mean angle between the spectra. Very dark pixels (norm below 1/32) have a '
+        'large angle even where both are equal.'
     )
 
     def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -179,12 +179,15 @@ class ReferenceRMSE(PixelMetric):
         \sqrt{\overline{(p - t)^2}}
 
     where the line is the mean over all pixels and bands. Range: not negative. The
-    authors do not report it; it is the error that their PSNR is made of.
+    authors do not report it; their PSNR follows from it.
     """
 
     higher_is_better = False
     unit = 'reflectance'
-    definition = 'Root of the mean squared error over pixels and bands. The prediction is not clamped.'
+    definition = (
+        'Root of the mean squared error over pixels and bands. The prediction is not '
+        'clamped.'
+    )
 
     def from_mean(self, mean: Tensor) -> Tensor:
         """Compute the RMSE from mean squared errors.

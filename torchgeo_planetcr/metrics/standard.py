@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Metrics in the variants that most of the field means.
+"""Metrics in the variants that most of the field uses.
 
 Both images are clamped to [0, 1], the window of SSIM is centered, and the angle of SAM
 is exact for equal pixels, however dark. Use them for new results, and name the protocol
@@ -26,9 +26,10 @@ class StandardPSNR(ReferencePSNR):
 
         \min \left( 100, -10 \log_{10} \overline{(p - t)^2} \right)
 
-    where the line is the mean over all pixels and bands. Range: [0, 100]. 100 dB stand
-    for an RMSE of :math:`10^{-5}`, a tenth of the unit of the files, beyond which
-    nothing is known; so a perfect image does not make the mean over images infinite.
+    where the line is the mean over all pixels and bands. Range: [0, 100]. 100 dB are an
+    RMSE of :math:`10^{-5}`, a tenth of the unit of the files, which cannot tell smaller
+    errors apart. The limit keeps a perfect image from making the mean over images
+    infinite.
     """
 
     clamps = True
@@ -73,16 +74,17 @@ class StandardSSIM(ImageMetric):
     higher_is_better = True
     clamps = True
     definition = (
-        'Each band by itself, centered 11 x 11 Gaussian window of 1.5 pixels, data range '
-        '1, mirrored edges. Both images are clamped to [0, 1].'
+        'Each band by itself, centered 11 x 11 Gaussian window of 1.5 pixels, data '
+        'range 1, mirrored edges. Both images are clamped to [0, 1].'
     )
 
     def _image_values(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compute the SSIM of each image, see :meth:`ImageMetric._image_values`."""
         if min(target.shape[-2:]) < 6:
-            msg = 'SSIM needs at least 6 x 6 pixels, got '
-            msg += f'{target.shape[-2]} x {target.shape[-1]}.'
-            raise ValueError(msg)
+            raise ValueError(
+                'SSIM needs at least 6 x 6 pixels, got '
+                f'{target.shape[-2]} x {target.shape[-1]}'
+            )
 
         values = structural_similarity_index_measure(
             prediction, target, sigma=1.5, data_range=1.0, reduction='none'
@@ -116,8 +118,8 @@ class StandardSAM(PixelMetric):
     unit = 'degrees'
     clamps = True
     definition = (
-        'Mean angle between the spectra, both clamped to [0, 1]; 0 where both are black, '
-        '90 where one of them is.'
+        'Mean angle between the spectra, both clamped to [0, 1]; 0 where both are '
+        'black, 90 where one of them is.'
     )
 
     def _pixel_values(self, prediction: Tensor, target: Tensor) -> Tensor:

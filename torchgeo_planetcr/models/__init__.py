@@ -3,8 +3,9 @@
 
 """Models that remove clouds."""
 
+from ..checkpoint import read_checkpoint
 from .aligncr import AlignCR, aligncr
-from .checkpoint import load_reference_checkpoint, read_checkpoint
+from .checkpoint import load_reference_checkpoint
 from .copy import Copy, copy
 from .dsen2cr import DSen2CR, dsen2cr
 from .encoder_decoder import ARCHITECTURES, EncoderDecoder

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Align-CR, which aligns the SAR to the optical image before it fuses them."""
+"""Align-CR, which aligns Sentinel-1 to the optical image before it fuses them."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
-from torchvision.models._api import WeightsEnum
 from torchvision.ops import deform_conv2d
 
 from .fusion import (
@@ -138,7 +137,7 @@ class Pyramid(nn.Module):
 
 
 class DeformableConvolution(nn.Conv2d):
-    """Convolution that looks where other features tell it to.
+    """Convolution at displaced positions, which follow from other features.
 
     See `Deformable ConvNets v2 <https://arxiv.org/abs/1811.11168>`__.
     """
@@ -151,11 +150,12 @@ class DeformableConvolution(nn.Conv2d):
                 8.
 
         Raises:
-            ValueError: If *channels* is no multiple of 8.
+            ValueError: If *channels* is not a multiple of 8.
         """
         if channels % OFFSET_GROUPS:
-            msg = f'features must be a multiple of {OFFSET_GROUPS}, got {channels}.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'features must be a multiple of {OFFSET_GROUPS}, got {channels}'
+            )
         super().__init__(channels, channels, kernel_size=3, padding=1)
         # Two coordinates and a weight for each pixel under the kernel
         self.offset = convolution(channels, 3 * 9 * OFFSET_GROUPS, 3)
@@ -174,17 +174,17 @@ class DeformableConvolution(nn.Conv2d):
             Features of the same shape.
         """
         offset = self.offset(guide)
-        places, weights = offset.tensor_split([2 * 9 * OFFSET_GROUPS], dim=1)
+        positions, weights = offset.tensor_split([2 * 9 * OFFSET_GROUPS], dim=1)
         # torchvision has no kernels for the types of mixed precision
         exact = torch.promote_types(x.dtype, torch.float32)
-        tensors = (x, places, self.weight, self.bias, weights.sigmoid())
-        y, places, weight, bias, mask = (t.to(exact) for t in tensors)  # ty: ignore[missing-union-attribute]
-        y = deform_conv2d(y, places, weight, bias, padding=(1, 1), mask=mask)
+        tensors = (x, positions, self.weight, self.bias, weights.sigmoid())
+        y, positions, weight, bias, mask = (t.to(exact) for t in tensors)  # ty: ignore[missing-union-attribute]
+        y = deform_conv2d(y, positions, weight, bias, padding=(1, 1), mask=mask)
         return y.to(x.dtype)
 
 
 class AlignmentLevel(nn.Module):
-    """Level of the alignment, which goes on from the result of the level above."""
+    """Level of the alignment, which refines the result of the level above."""
 
     def __init__(self, channels: int, *, top: bool) -> None:
         """Initialize a new AlignmentLevel instance.
@@ -213,13 +213,13 @@ class AlignmentLevel(nn.Module):
         """Forward pass of the level.
 
         Args:
-            s: SAR features of shape (B, channels, H, W).
+            s: Sentinel-1 features of shape (B, channels, H, W).
             x: Optical features of the same shape.
             above: Result of the level above, of half the size.
 
         Returns:
-            Features from which the offsets follow, and aligned SAR features before
-            their activation, of the same shape.
+            Features from which the offsets follow, and aligned Sentinel-1 features
+            before their activation, of the same shape.
         """
         guide = activate(self.compare(torch.cat([s, x], dim=1)))
         if above is not None:
@@ -234,7 +234,7 @@ class AlignmentLevel(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Pyramidal, cascading and deformable alignment of the SAR to the optical stream.
+    """Pyramidal, cascading and deformable alignment to the optical stream.
 
     See `EDVR <https://arxiv.org/abs/1905.02716>`__.
     """
@@ -264,10 +264,10 @@ class Alignment(nn.Module):
         Args:
             x: Optical features of shape (B, channels, H, W), where H and W are
                 multiples of 4.
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
 
         Returns:
-            SAR features of the same shape, in the places of the optical ones.
+            Sentinel-1 features of the same shape, aligned to the optical ones.
         """
         pyramid, pyramid_s = self.pyramid(x, s)
         above = None
@@ -307,7 +307,7 @@ class Stage(nn.Module):
 
         Args:
             x: Optical features of shape (B, features, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`~torchgeo_planetcr.models.fusion.shift_mask`.
 
         Returns:
@@ -319,13 +319,13 @@ class Stage(nn.Module):
 
 
 class AlignCR(FusionNetwork):
-    """Align-CR, which aligns the SAR to the optical image before it fuses them.
+    """Align-CR, which aligns Sentinel-1 to the optical image before it fuses them.
 
-    The two images are of different resolution, and taken from different angles and on
-    different days. Each stage therefore moves the SAR features to the places of the
+    The two images have different resolutions, and were taken from different angles and
+    on different days. Each stage therefore aligns the Sentinel-1 features to the
     optical ones by deformable convolutions, passes both streams through a dense block
-    and a transformer in which SAR corrects the optical attention, and fuses them by
-    filters that depend on both.
+    and a transformer in which Sentinel-1 corrects the optical attention, and fuses them
+    by filters that depend on both.
 
     With the default arguments this is the network of the authors of Planet-CR, with
     45.5 million parameters, see
@@ -388,7 +388,7 @@ class AlignCR(FusionNetwork):
 
         Args:
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the SAR image.
+            sar_channels: Number of channels of the Sentinel-1 image.
             features: Number of channels of each stream, a multiple of 8 and of
                 *num_heads*.
             growth: Number of channels that each layer of a dense block appends.
@@ -401,7 +401,7 @@ class AlignCR(FusionNetwork):
                 memory, and somewhat longer.
 
         Raises:
-            ValueError: If *features* is no multiple of 8 and of *num_heads*.
+            ValueError: If *features* is not a multiple of 8 and of *num_heads*.
         """
         stages = [
             Stage(
@@ -437,29 +437,20 @@ class AlignCR(FusionNetwork):
         )
 
 
-def aligncr(weights: WeightsEnum | None = None, **kwargs: Any) -> AlignCR:
+def aligncr(**kwargs: Any) -> AlignCR:
     """Align-CR model.
 
     If you use this model in your research, please cite the following paper:
 
     * https://doi.org/10.1109/TGRS.2023.3337845
 
+    No weights for Planet-CR have been published. Read a checkpoint of the authors'
+    code with :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
+
     Args:
-        weights: Pre-trained model weights to use. No weights for Planet-CR have been
-            published, so there is no enum of them here yet. Read a checkpoint of the
-            authors' code with
-            :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
         **kwargs: Additional keyword arguments to pass to :class:`AlignCR`.
 
     Returns:
         An Align-CR model.
     """
-    model = AlignCR(**kwargs)
-
-    if weights is not None:
-        state_dict = weights.get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
-        model.load_state_dict(state_dict)
-
-    return model
+    return AlignCR(**kwargs)

@@ -5,19 +5,30 @@
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint import read_checkpoint
 from .aligncr import AlignCR
 from .dsen2cr import DSen2CR
 from .glfcr import GLFCR
 
+#: The networks of the authors by the names that the task has for them.
+REFERENCE_NETWORKS: Mapping[str, type[nn.Module]] = {
+    'dsen2cr': DSen2CR,
+    'glfcr': GLFCR,
+    'aligncr': AlignCR,
+}
+
 #: Index tables and attention masks that such checkpoints contain although they follow
 #: from the architecture.
 CONSTANTS = ('relative_position_index', 'attn_mask')
+
+#: Number of weights that an error names for each problem.
+NAMED_WEIGHTS = 3
 
 
 def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -52,14 +63,10 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
         ],
     }
     if any(problems.values()):
-        msg = f"'{path}' does not fit {type(model).__name__}: "
-        msg += '; '.join(
-            f'{len(keys)} {problem} ({", ".join(keys[:3])}{", ..." * (len(keys) > 3)})'
-            for problem, keys in problems.items()
-            if keys
+        raise ValueError(
+            f"'{path}' does not fit {type(model).__name__}: "
+            f'{_describe_problems(problems)}. {_describe_origin(network, model)}'
         )
-        msg += f'. {_advise(model, network)}'
-        raise ValueError(msg)
 
     model.load_state_dict({key: network[name] for name, key in names.items()})
 
@@ -83,85 +90,88 @@ def reference_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def _advise(model: nn.Module, network: Mapping[str, Tensor]) -> str:
-    """Say which network a checkpoint seems to be for.
+def likely_reference_network(path: str | os.PathLike[str]) -> str:
+    """Tell from the names of its weights which network a checkpoint is for.
+
+    Shapes are not compared, and weights may be missing: whether all of them fit is for
+    :func:`load_reference_checkpoint` to say.
 
     Args:
-        model: Model that it does not fit.
-        network: State dict of the checkpoint.
+        path: Path of a checkpoint of the authors' code.
 
     Returns:
-        A sentence.
-    """
-    with torch.device('meta'):
-        known = {
-            type(other): reference_names(other)
-            for other in (DSen2CR(), GLFCR(), AlignCR())
-        }
-    # GLF-CR and Align-CR share many names, and both may have fewer stages
-    shares = {
-        kind: len(names.keys() & network.keys()) / max(len(network), 1)
-        for kind, names in known.items()
-    }
-    kind = max(shares, key=lambda kind: shares[kind])
-    if shares[kind] < 0.5:
-        return 'It seems to be for none of the networks of Planet-CR.'
-    if isinstance(model, kind):
-        return (
-            f'It seems to be for {kind.__name__}, but with other arguments, or damaged.'
-        )
-    return f'It seems to be for {kind.__name__}.'
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Any:
-    """Read a checkpoint onto the CPU without executing any code in it.
-
-    Args:
-        path: Path of the checkpoint.
-
-    Returns:
-        What the file holds, which is tensors and plain Python objects.
+        Name of the network: 'dsen2cr', 'glfcr' or 'aligncr'.
 
     Raises:
-        ValueError: If *path* does not exist, is not a checkpoint, is truncated, or
-            contains anything else.
+        ValueError: If *path* is not such a checkpoint, or is for none of the networks.
     """
-    if not os.path.isfile(path):
-        msg = f"'{path}' does not exist or is not a file, check the path."
-        raise ValueError(msg)
+    name = _most_likely_network(_read_network(path))
+    if name is None:
+        raise ValueError(
+            f"'{path}' does not fit any of the networks of Planet-CR, which are "
+            f'{", ".join(kind.__name__ for kind in REFERENCE_NETWORKS.values())}: '
+            'give a checkpoint of one of them'
+        )
+    return name
 
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    # A damaged file makes the unpickler raise almost anything
-    except Exception as error:
-        msg = f"'{path}' cannot be read as a checkpoint: it is truncated, not written "
-        msg += 'by torch.save, or contains objects other than tensors, whose code is '
-        msg += f'not executed ({type(error).__name__}). Download or save it again.'
-        raise ValueError(msg) from error
+
+def _most_likely_network(weights: Collection[str]) -> str | None:
+    """Name the network that has most of the weights, None if none has half of them."""
+    # GLF-CR and Align-CR share many names, and both may have fewer stages
+    shares = {
+        network: len(known.intersection(weights)) / max(len(weights), 1)
+        for network, known in _names_of_networks().items()
+    }
+    network = max(shares, key=lambda name: shares[name])
+    return network if shares[network] >= 0.5 else None
+
+
+@cache
+def _names_of_networks() -> dict[str, frozenset[str]]:
+    """List the names of all weights of each of the authors' networks."""
+    with torch.device('meta'):
+        return {
+            network: frozenset(reference_names(kind()))
+            for network, kind in REFERENCE_NETWORKS.items()
+        }
+
+
+def _describe_problems(problems: Mapping[str, list[str]]) -> str:
+    """Count the weights that have each problem, and name some of them."""
+    return '; '.join(
+        f'{len(weights)} {problem} ({", ".join(weights[:NAMED_WEIGHTS])}'
+        f'{", ..." * (len(weights) > NAMED_WEIGHTS)})'
+        for problem, weights in problems.items()
+        if weights
+    )
+
+
+def _describe_origin(weights: Collection[str], model: nn.Module) -> str:
+    """Say which network the weights seem to be for that do not fit a model."""
+    network = _most_likely_network(weights)
+    if network is None:
+        return 'It seems to be for none of the networks of Planet-CR'
+    kind = REFERENCE_NETWORKS[network]
+    if isinstance(model, kind):
+        return (
+            f'It seems to be for {kind.__name__}, but with other arguments, or damaged'
+        )
+    return f'It seems to be for {kind.__name__}'
 
 
 def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the state dict of a reference checkpoint.
-
-    Args:
-        path: Path of the checkpoint.
-
-    Returns:
-        The state dict without the ``'module.'`` prefixes and without constants.
-
-    Raises:
-        ValueError: If *path* is not such a checkpoint.
-    """
+    """Read the state dict of a checkpoint, without ``'module.'`` and constants."""
     checkpoint = read_checkpoint(path)
     network = checkpoint.get('network') if isinstance(checkpoint, Mapping) else None
     if not isinstance(network, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor)
         for key, value in network.items()
     ):
-        msg = f"'{path}' has no entry 'network' with a state dict, so it is not in the "
-        msg += "format of the authors' code. Load a checkpoint of Lightning with "
-        msg += 'CloudRemoval.load_from_checkpoint instead.'
-        raise ValueError(msg)
+        raise ValueError(
+            f"'{path}' has no entry 'network' with a state dict, so it is not in the "
+            "format of the authors' code: load a checkpoint of Lightning with "
+            'CloudRemoval.load_from_checkpoint instead'
+        )
 
     return {
         key.removeprefix('module.'): value

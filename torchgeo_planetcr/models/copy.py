@@ -4,13 +4,12 @@
 """The cloudy input as a baseline."""
 
 from torch import Tensor, nn
-from torchvision.models._api import WeightsEnum
 
 
 class Copy(nn.Module):
     """Returns the cloudy image untouched.
 
-    This is what every other model has to beat. It has no parameters, so it can be
+    Every other model has to be better than this one. It has no parameters, so it can be
     validated and tested but not fitted.
     """
 
@@ -19,7 +18,7 @@ class Copy(nn.Module):
 
         Args:
             image: Cloudy optical image of shape (B, C, H, W).
-            image_s1: SAR image, not used.
+            image_s1: Sentinel-1 image, not used.
 
         Returns:
             The same *image*.
@@ -27,22 +26,10 @@ class Copy(nn.Module):
         return image
 
 
-def copy(weights: WeightsEnum | None = None) -> Copy:
+def copy() -> Copy:
     """The cloudy input as a baseline.
-
-    Args:
-        weights: Pre-trained model weights. There are none, as there are no parameters.
 
     Returns:
         A Copy model.
-
-    Raises:
-        ValueError: If *weights* are given.
     """
-    if weights is not None:
-        msg = (
-            f'The copy model has no parameters, so weights must be None, got {weights}.'
-        )
-        raise ValueError(msg)
-
     return Copy()

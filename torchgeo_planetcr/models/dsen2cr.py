@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models._api import WeightsEnum
 
 from .utils import check_inputs
 
@@ -47,9 +46,9 @@ class ResidualBlock(nn.Module):
 
 
 class DSen2CR(nn.Module):
-    r"""DSen2-CR, a deep residual network that fuses optical and SAR images.
+    r"""DSen2-CR, a deep residual network that fuses optical and Sentinel-1 images.
 
-    The optical and the SAR image are concatenated, and the network predicts what has
+    The optical and the Sentinel-1 image are concatenated. The network predicts what has
     to be added to the optical image to remove its clouds:
 
     .. math::
@@ -79,7 +78,7 @@ class DSen2CR(nn.Module):
 
         Args:
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the SAR image.
+            sar_channels: Number of channels of the Sentinel-1 image.
             features: Width of the network.
             num_blocks: Number of residual blocks.
             residual_scale: Factor of the residual branch of each block.
@@ -102,7 +101,8 @@ class DSen2CR(nn.Module):
         Args:
             image: Cloudy optical image of shape (B, in_channels, H, W), normalized to
                 [0, 1]. H and W are arbitrary.
-            image_s1: SAR image of shape (B, sar_channels, H, W), normalized to [0, 1].
+            image_s1: Sentinel-1 image of shape (B, sar_channels, H, W), normalized to
+                [0, 1].
 
         Returns:
             The restored optical image of shape (B, in_channels, H, W), not clamped.
@@ -116,7 +116,7 @@ class DSen2CR(nn.Module):
         return image + residual
 
 
-def dsen2cr(weights: WeightsEnum | None = None, **kwargs: Any) -> DSen2CR:
+def dsen2cr(**kwargs: Any) -> DSen2CR:
     """DSen2-CR model.
 
     If you use this model in your research, please cite the following papers:
@@ -124,22 +124,13 @@ def dsen2cr(weights: WeightsEnum | None = None, **kwargs: Any) -> DSen2CR:
     * https://doi.org/10.1016/j.isprsjprs.2020.05.013
     * https://doi.org/10.1109/TGRS.2023.3337845
 
+    No weights for Planet-CR have been published. Read a checkpoint of the authors'
+    code with :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
+
     Args:
-        weights: Pre-trained model weights to use. No weights for Planet-CR have been
-            published, so there is no enum of them here yet. Read a checkpoint of the
-            authors' code with
-            :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
         **kwargs: Additional keyword arguments to pass to :class:`DSen2CR`.
 
     Returns:
         A DSen2-CR model.
     """
-    model = DSen2CR(**kwargs)
-
-    if weights is not None:
-        state_dict = weights.get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
-        model.load_state_dict(state_dict)
-
-    return model
+    return DSen2CR(**kwargs)

@@ -13,7 +13,7 @@ from torch import Tensor
 #: Side length of the filters in pixels.
 FILTER_SIZE = 5
 
-#: Number of pixels that a filter weighs.
+#: Number of weights of a filter.
 TAPS = FILTER_SIZE**2
 
 #: Slope of the activation of the filters where they are negative.
@@ -29,9 +29,9 @@ def dynamic_filter(features: Tensor, filters: Tensor) -> Tensor:
             \mathrm{LeakyReLU}_{0.1}(k_{c,5i+j,y,x}) \, s_{c,y+i-2,x+j-2}
 
     Beyond its border, *s* is continued by its outermost pixels. Neither the result nor
-    its gradients take the 25 shifted copies of *s* that :func:`torch.nn.Unfold` would
-    make: on a GPU with Triton one kernel computes each of them, elsewhere one shift is
-    added after the other.
+    its gradients make 25 shifted copies of *s*, as :func:`torch.nn.Unfold` would: on a
+    GPU with Triton one kernel computes each of them, elsewhere one shift is added after
+    the other.
 
     If you use this function in your research, please cite the following paper:
 
@@ -50,8 +50,7 @@ def dynamic_filter(features: Tensor, filters: Tensor) -> Tensor:
     """
     expected = (*features.shape[:2], TAPS, *features.shape[2:])
     if filters.shape != expected:
-        msg = f'filters must have shape {expected}, got {(*filters.shape,)}.'
-        raise ValueError(msg)
+        raise ValueError(f'filters must have shape {expected}, got {(*filters.shape,)}')
 
     padded = _pad(features.to(filters.dtype))
     if torch.compiler.is_exporting():
@@ -61,14 +60,7 @@ def dynamic_filter(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def _pad(features: Tensor) -> Tensor:
-    """Continue features beyond their border by their outermost pixels.
-
-    Args:
-        features: Features of shape (B, C, H, W).
-
-    Returns:
-        Features of shape (B, C, H + 4, W + 4).
-    """
+    """Continue features beyond their border by their outermost pixels, two wide."""
     # Compiled, the backward pass of torch.nn.functional.pad fails on channels_last
     rows, columns = (
         torch.arange(
@@ -80,14 +72,7 @@ def _pad(features: Tensor) -> Tensor:
 
 
 def _shifts(padded: Tensor) -> list[Tensor]:
-    """List what each tap of the filters sees.
-
-    Args:
-        padded: Features of shape (B, C, H + 4, W + 4).
-
-    Returns:
-        25 views of shape (B, C, H, W).
-    """
+    """List views of padded features, one for each of the 25 weights of a filter."""
     height, width = (size - FILTER_SIZE + 1 for size in padded.shape[-2:])
     return [
         padded[..., row : row + height, column : column + width]
@@ -97,15 +82,7 @@ def _shifts(padded: Tensor) -> list[Tensor]:
 
 
 def _filter(padded: Tensor, filters: Tensor) -> Tensor:
-    """Filter features.
-
-    Args:
-        padded: Features of shape (B, C, H + 4, W + 4).
-        filters: Filters of shape (B, C, 25, H, W), before their activation.
-
-    Returns:
-        Filtered features of shape (B, C, H, W).
-    """
+    """Filter features that are padded by two pixels on each side."""
     # A sum of 25 is not exact enough in the types of mixed precision
     exact = torch.promote_types(filters.dtype, torch.float32)
     shifts = _shifts(padded)
@@ -119,16 +96,7 @@ def _filter(padded: Tensor, filters: Tensor) -> Tensor:
 def _filter_backward(
     grad: Tensor, padded: Tensor, filters: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Compute the gradients of filtered features.
-
-    Args:
-        grad: Gradient of the result, of shape (B, C, H, W).
-        padded: Features of shape (B, C, H + 4, W + 4).
-        filters: Filters of shape (B, C, 25, H, W), before their activation.
-
-    Returns:
-        Gradients of *padded* and of *filters*.
-    """
+    """Compute the gradients of the padded features and of the filters."""
     exact = torch.promote_types(filters.dtype, torch.float32)
     grad = grad.to(exact)
     grad_padded = padded.new_zeros(padded.shape, dtype=exact)
@@ -150,7 +118,7 @@ def _filter_backward(
 
 @torch.library.custom_op('torchgeo_planetcr::dynamic_filter', mutates_args=())
 def _filter_op(padded: Tensor, filters: Tensor) -> Tensor:
-    """As :func:`_filter`, on a GPU in one kernel, and with gradients."""
+    """As :func:`_filter`, with gradients, and on a GPU in one kernel."""
     if _has_kernels(padded):
         from . import dynamic_filter_kernels
 
@@ -182,10 +150,12 @@ def _(grad: Tensor, padded: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    """Save the inputs for the backward pass."""
     ctx.save_for_backward(*inputs)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of both inputs."""
     return _filter_backward_op(grad, *ctx.saved_tensors)
 
 
@@ -193,14 +163,5 @@ _filter_op.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _has_kernels(tensor: Tensor) -> bool:
-    """Check if there are kernels for the device of a tensor.
-
-    Triton comes with PyTorch for Linux, and compiles for the GPUs of NVIDIA and AMD.
-
-    Args:
-        tensor: Any tensor.
-
-    Returns:
-        True if there are.
-    """
+    """Whether Triton, which comes with PyTorch for Linux, has kernels for a tensor."""
     return tensor.is_cuda and find_spec('triton') is not None

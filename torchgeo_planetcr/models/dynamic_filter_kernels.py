@@ -34,7 +34,7 @@ def _activate(weight, value):
 def _forward(
     result, padded, filters, height, width, EXACT: tl.constexpr, PIXELS: tl.constexpr
 ):
-    """Sum what the taps weigh."""
+    """Sum the weighted pixels under each filter."""
     plane = tl.program_id(0).to(tl.int64)
     pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     inside = pixel < height * width
@@ -162,14 +162,7 @@ def backward(grad: Tensor, padded: Tensor, filters: Tensor) -> tuple[Tensor, Ten
 
 
 def _launch(kernel: Any, pixels: int, result: Tensor, *inputs: Tensor) -> None:
-    """Run a kernel.
-
-    Args:
-        kernel: The kernel.
-        pixels: Number of pixels to compute in each channel.
-        result: What it computes.
-        *inputs: What it computes the result from, filters last.
-    """
+    """Run a kernel on as many *pixels* of each channel; *inputs* end with filters."""
     batch_size, channels, _, height, width = inputs[-1].shape
     grid = (batch_size * channels, triton.cdiv(pixels, PIXELS))
     exact = tl.float64 if result.dtype is torch.float64 else tl.float32

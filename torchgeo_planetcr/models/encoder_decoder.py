@@ -14,7 +14,7 @@ from torchgeo.models import get_weight
 from torchgeo.tasks.utils import extract_backbone
 from torchvision.models._api import WeightsEnum
 
-from .checkpoint import read_checkpoint
+from ..checkpoint import read_checkpoint
 from .utils import check_inputs, crop_to, pad_to_multiple
 
 #: Names of the architectures: those of segmentation_models_pytorch, and TorchGeo's for
@@ -25,7 +25,7 @@ ARCHITECTURES: tuple[str, ...] = (*smp.MODEL_ARCHITECTURES_MAPPING, 'deeplabv3+'
 class EncoderDecoder(nn.Module):
     r"""Architecture of segmentation_models_pytorch, with any backbone.
 
-    The optical and the SAR image are concatenated, and the network predicts what has
+    The optical and the Sentinel-1 image are concatenated. The network predicts what has
     to be added to the optical image to remove its clouds:
 
     .. math::
@@ -59,7 +59,7 @@ class EncoderDecoder(nn.Module):
                 the string representation of one, True for ImageNet weights, False or
                 None for random weights, or the path of a checkpoint of TorchGeo.
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the SAR image.
+            sar_channels: Number of channels of the Sentinel-1 image.
             **kwargs: Additional keyword arguments to pass to the architecture.
 
         Raises:
@@ -74,9 +74,10 @@ class EncoderDecoder(nn.Module):
         self.in_channels = in_channels
         self.sar_channels = sar_channels
         if architecture not in ARCHITECTURES:
-            msg = f'architecture must be one of {", ".join(map(repr, ARCHITECTURES))}, '
-            msg += f'got {architecture!r}.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'architecture must be one of {", ".join(map(repr, ARCHITECTURES))}, '
+                f'got {architecture!r}'
+            )
 
         # What smp calls the weights of its own backbones and of those of timm
         pretrained: Any = True if backbone.startswith('tu-') else 'imagenet'
@@ -90,8 +91,9 @@ class EncoderDecoder(nn.Module):
                 **kwargs,
             )
         except KeyError as error:
-            msg = f'backbone {backbone!r} is not known, or has no such weights: {error}'
-            raise ValueError(msg) from error
+            raise ValueError(
+                f'backbone {backbone!r} is not known, or has no such weights: {error}'
+            ) from error
         if weights and weights is not True:
             _load_backbone(self.network.encoder, backbone, weights)
 
@@ -103,7 +105,8 @@ class EncoderDecoder(nn.Module):
                 [0, 1]. H and W are at least the output stride of the backbone, 32 for
                 most; unless they are multiples of it, the image is padded by
                 reflection at the bottom and on the right, and the output cropped.
-            image_s1: SAR image of shape (B, sar_channels, H, W), normalized to [0, 1].
+            image_s1: Sentinel-1 image of shape (B, sar_channels, H, W), normalized to
+                [0, 1].
 
         Returns:
             The restored optical image of shape (B, in_channels, H, W), not clamped.
@@ -122,36 +125,8 @@ class EncoderDecoder(nn.Module):
 def _load_backbone(
     encoder: nn.Module, backbone: str, weights: WeightsEnum | str
 ) -> None:
-    """Load weights into a backbone.
-
-    Args:
-        encoder: The backbone.
-        backbone: Its name.
-        weights: Weights of TorchGeo, their name, or the path of a checkpoint.
-
-    Raises:
-        ValueError: If the weights are not known, cannot be read, or do not fit.
-    """
-    if isinstance(weights, str) and os.path.exists(weights):
-        read_checkpoint(weights)
-        try:
-            _, state_dict = extract_backbone(weights)
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"'{weights}' is not a checkpoint of a task of TorchGeo that has a "
-            msg += 'backbone.'
-            raise ValueError(msg) from error
-    else:
-        if isinstance(weights, str):
-            try:
-                weights = get_weight(weights)
-            except ValueError as error:
-                msg = f'{weights!r} is neither an existing file nor the name of '
-                msg += "TorchGeo's weights, e.g. 'ResNet50_Weights.SENTINEL2_ALL_MOCO'."
-                raise ValueError(msg) from error
-        state_dict = dict(
-            weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        )
-
+    """Load weights into a backbone, or raise a ValueError."""
+    state_dict = _read_backbone(weights)
     if backbone.startswith('tu-'):
         # smp wraps the backbones of timm, and leaves out their head
         encoder: Any = encoder.model
@@ -164,12 +139,42 @@ def _load_backbone(
     )
     given = state_dict.get(f'{name}.weight', layer.weight)
     if given.shape[1] != layer.weight.shape[1]:
-        msg = f'{weights} are for {given.shape[1]} channels and not for '
-        msg += f'{layer.weight.shape[1]}: the first layer starts from random values.'
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warnings.warn(
+            f'{weights} are for {given.shape[1]} channels and not for '
+            f'{layer.weight.shape[1]}: the first layer starts from random values',
+            UserWarning,
+            stacklevel=3,
+        )
         state_dict[f'{name}.weight'] = layer.weight.detach()
     try:
         encoder.load_state_dict(state_dict)
     except RuntimeError as error:
-        msg = f'weights {weights} do not fit the backbone {backbone}: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f'weights {weights} do not fit the backbone {backbone}: {error}'
+        ) from error
+
+
+def _read_backbone(weights: WeightsEnum | str) -> dict[str, Tensor]:
+    """Read the weights of a backbone from a checkpoint or from those of TorchGeo."""
+    if isinstance(weights, str) and os.path.exists(weights):
+        # First, because extract_backbone does not say what is wrong with a file
+        read_checkpoint(weights)
+        try:
+            return dict(extract_backbone(weights)[1])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"'{weights}' is not a checkpoint of a task of TorchGeo that has a "
+                'backbone'
+            ) from error
+
+    if isinstance(weights, str):
+        try:
+            weights = get_weight(weights)
+        except ValueError as error:
+            raise ValueError(
+                f"{weights!r} is neither an existing file nor the name of TorchGeo's "
+                "weights, e.g. 'ResNet50_Weights.SENTINEL2_ALL_MOCO'"
+            ) from error
+    return dict(
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    )

@@ -4,6 +4,8 @@
 """Models as files that run without this package."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,11 +25,11 @@ def export_model(
     ``torch.export.load(path).module()`` reads it, and is called as the model is, on
     images of any number, height and width that the model takes (more than 16 pixels
     each for GLF-CR and Align-CR). It does not check that values are finite. It needs
-    PyTorch, and for Align-CR ``import torchvision`` before it is read.
+    PyTorch and, for Align-CR, ``import torchvision`` before it is read.
 
     Args:
-        model: Model to export, on the device on which the file will run. What is
-            exported is what it does in evaluation mode.
+        model: Model to export, on the device on which the file will run. It is
+            exported in evaluation mode.
         path: Path of the file, which conventionally ends in ``.pt2``.
 
     Raises:
@@ -35,7 +37,7 @@ def export_model(
     """
     training = model.training
     weight = next(model.parameters())
-    # Of no size that means anything, so that no size is taken for a constant
+    # An unusual size, so that PyTorch does not take it for a constant
     image, image_s1 = (
         torch.zeros(2, channels, 72, 104, dtype=weight.dtype, device=weight.device)
         for channels in (model.in_channels, model.sar_channels)
@@ -49,11 +51,17 @@ def export_model(
     finally:
         model.train(training)
 
+    with _appears_whole(path) as [partial], open(partial, 'wb') as file:
+        torch.export.save(program, file)
+
+
+@contextmanager
+def _appears_whole(path: str | os.PathLike[str]) -> Iterator[list[Path]]:
+    """Write to a file beside *path* that takes its place once it is whole."""
     path = Path(path)
     partial = path.with_name(f'{path.stem}.{os.getpid()}.partial.pt2')
     try:
-        with partial.open('wb') as file:
-            torch.export.save(program, file)
+        yield [partial]
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 
 """What GLF-CR and Align-CR share: two streams of features that correct each other.
 
-Both networks carry optical features ``x`` and SAR features ``s`` at half the resolution
-of the image through several stages, after each of which the streams are fused.
+Both networks carry optical features ``x`` and Sentinel-1 features ``s``, at half the
+resolution of the image, through several stages. After each stage the streams are fused.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from torchvision.ops import StochasticDepth
 from .dynamic_filter import TAPS, dynamic_filter
 from .utils import check_inputs, crop_to, pad_to_multiple
 
-#: Optical and SAR features of the same shape.
+#: Optical and Sentinel-1 features of the same shape.
 Streams = tuple[Tensor, Tensor]
 
 #: Factor by which the streams are smaller than the image.
@@ -33,14 +33,17 @@ HEAD_CHANNELS = 256
 
 
 class TwoStream(nn.Module):
-    """A layer for each stream."""
+    """A layer for each stream.
+
+    The names of its attributes are part of the names of weights in checkpoints.
+    """
 
     def __init__(self, optical: nn.Module, sar: nn.Module) -> None:
         """Initialize a new TwoStream instance.
 
         Args:
             optical: Layer of the optical stream.
-            sar: Layer of the SAR stream.
+            sar: Layer of the Sentinel-1 stream.
         """
         super().__init__()
         self.optical = optical
@@ -64,10 +67,10 @@ class TwoStream(nn.Module):
 
         Args:
             x: Optical features.
-            s: SAR features.
+            s: Sentinel-1 features.
 
         Returns:
-            Optical and SAR features.
+            Optical and Sentinel-1 features.
         """
         return self.optical(x), self.sar(s)
 
@@ -101,7 +104,7 @@ def recomputed(function: Callable[..., Any], *inputs: Tensor) -> Any:
 
 
 def shift_mask(height: int, width: int, device: torch.device) -> Tensor:
-    """Keep pixels apart that only a cyclic shift has brought into one window.
+    """Separate pixels that only a cyclic shift has brought into one window.
 
     Args:
         height: Height of the features, a multiple of 8.
@@ -138,7 +141,7 @@ def to_windows(x: Tensor) -> Tensor:
 
 
 def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Put windows together again.
+    """Join windows again.
 
     Args:
         windows: Windows of shape (B, H / 8 * W / 8, 64, C).
@@ -154,16 +157,16 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 class GatedWindowAttention(nn.Module):
-    r"""Attention in windows of 8 x 8 pixels, in which SAR corrects the optical stream.
+    r"""Attention in windows of 8 x 8 pixels that Sentinel-1 corrects.
 
-    With the logits :math:`A` of the optical and :math:`A_s` of the SAR stream, the
-    optical stream attends to its own values with the weights
+    With the logits :math:`A` of the optical and :math:`A_s` of the Sentinel-1 stream,
+    the optical stream attends to its own values with the weights
 
     .. math::
 
         \mathrm{softmax}(A + (A_s - A) \, \sigma(g(A_s - A)))
 
-    where the convolution :math:`g` mixes the heads, and the SAR stream with
+    where the convolution :math:`g` mixes the heads, and the Sentinel-1 stream with
     :math:`\mathrm{softmax}(A_s)`. As in `Swin Transformer
     <https://arxiv.org/abs/2103.14030>`__, a bias that depends on the relative position
     of two pixels is added to the logits, here the same to both, and windows may be
@@ -181,13 +184,14 @@ class GatedWindowAttention(nn.Module):
             shifted: Whether the windows are shifted.
 
         Raises:
-            ValueError: If *channels* is no multiple of *num_heads*.
+            ValueError: If *channels* is not a multiple of *num_heads*.
         """
         super().__init__()
         if channels % num_heads:
-            msg = f'num_heads must be a divisor of the {channels} channels of each '
-            msg += f'stream, got {num_heads}.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'num_heads must be a divisor of the {channels} channels of each '
+                f'stream, got {num_heads}'
+            )
         self.num_heads = num_heads
         self.shift = WINDOW_SIZE // 2 if shifted else 0
         self.qkv = TwoStream.of(nn.Linear, channels, 3 * channels)
@@ -207,7 +211,7 @@ class GatedWindowAttention(nn.Module):
 
         Args:
             x: Optical features of shape (B, H, W, C), where H and W are multiples of 8.
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`shift_mask` for H and W.
 
         Returns:
@@ -224,8 +228,8 @@ class GatedWindowAttention(nn.Module):
         scale = q.shape[-1] ** -0.5
         q, q_s = q * scale, q_s * scale
 
-        # Everything of this size is changed in place where autograd lets us, because
-        # to allocate it takes as long as to compute it
+        # Tensors of this size are changed in place where autograd allows it, because
+        # allocating them takes as long as computing them
         logits, logits_s = q @ k.mT, q_s @ k_s.mT
         difference = torch.cat([q_s, -q], dim=-1) @ torch.cat([k_s, k], dim=-1).mT
         logits += difference * self._gate(difference)
@@ -245,14 +249,7 @@ class GatedWindowAttention(nn.Module):
         return x, s
 
     def _gate(self, difference: Tensor) -> Tensor:
-        """Tell how much of the difference of the logits the optical stream takes over.
-
-        Args:
-            difference: Difference of shape (heads, B, windows, 64, 64).
-
-        Returns:
-            Share in [0, 1], of the same shape.
-        """
+        """Share of a difference of logits that the optical stream takes, in [0, 1]."""
         # A product of matrices costs a fraction of a convolution of so few channels
         mixed = self.gate.weight.flatten(1) @ difference.flatten(1)
         mixed += self.gate.bias[:, None]  # ty: ignore[not-subscriptable]
@@ -317,7 +314,7 @@ class GatedTransformerBlock(nn.Module):
 
         Args:
             x: Optical features of shape (B, C, H, W), where H and W are multiples of 8.
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`shift_mask` for H and W.
 
         Returns:
@@ -334,9 +331,11 @@ class GatedTransformerBlock(nn.Module):
         return x.permute(0, 3, 1, 2), s.permute(0, 3, 1, 2)
 
     def _attention(self, x: Tensor, s: Tensor, mask: Tensor) -> Streams:
+        """Attention of normalized features of shape (B, H, W, C)."""
         return self.attention(*self.norm1(x, s), mask)
 
     def _perceptron(self, x: Tensor, s: Tensor, mask: Tensor) -> Streams:
+        """Perceptron of normalized features of shape (B, H, W, C)."""
         return self.mlp(*self.norm2(x, s))
 
 
@@ -367,7 +366,7 @@ class DenseLayer(nn.Module):
 
         Args:
             x: Optical features of shape (B, in_channels, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`shift_mask` for H and W.
 
         Returns:
@@ -405,7 +404,7 @@ class DenseBlock(nn.Module):
 
         Args:
             x: Optical features of shape (B, channels, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`shift_mask` for H and W.
 
         Returns:
@@ -445,7 +444,7 @@ class ResidualBlock(nn.Module):
 
 
 class DynamicFilter(nn.Module):
-    """Filters the SAR stream to resemble the optical one, each pixel in its own way."""
+    """Filters the Sentinel-1 stream to resemble the optical one, pixel by pixel."""
 
     def __init__(self, channels: int, recompute: bool) -> None:
         """Initialize a new DynamicFilter instance.
@@ -470,10 +469,10 @@ class DynamicFilter(nn.Module):
 
         Args:
             x: Optical features of shape (B, channels, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
 
         Returns:
-            Filtered SAR features of the same shape.
+            Filtered Sentinel-1 features of the same shape.
         """
         y = self.stem(torch.cat([x, s], dim=1))
         if self.recompute and torch.is_grad_enabled():
@@ -481,15 +480,7 @@ class DynamicFilter(nn.Module):
         return self._filter(y, s)
 
     def _filter(self, y: Tensor, s: Tensor) -> Tensor:
-        """Filter the SAR stream.
-
-        Args:
-            y: What the filters are computed from.
-            s: SAR features.
-
-        Returns:
-            Filtered features.
-        """
+        """Filter Sentinel-1 features *s* by filters that follow from *y*."""
         # As a convolution, but without rearranging so many channels in memory
         weight = self.filters.weight.flatten(1).expand(y.shape[0], -1, -1)
         filters = weight @ y.flatten(2)
@@ -501,7 +492,7 @@ class DynamicFilter(nn.Module):
 class Fusion(nn.Module):
     r"""Corrects each stream by the other.
 
-    With the filtered SAR features :math:`f` and two convolutions :math:`g`,
+    With the filtered Sentinel-1 features :math:`f` and two convolutions :math:`g`,
 
     .. math::
 
@@ -526,7 +517,7 @@ class Fusion(nn.Module):
 
         Args:
             x: Optical features of shape (B, channels, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
 
         Returns:
             Features of the same shape.
@@ -580,7 +571,7 @@ class FusionNetwork(nn.Module):
 
         Args:
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the SAR image.
+            sar_channels: Number of channels of the Sentinel-1 image.
             features: Number of channels of each stream.
             first: First part of the stem, whose optical output skips the stages.
             second: Second part of the stem, which is called with two streams.
@@ -595,8 +586,8 @@ class FusionNetwork(nn.Module):
         self.second = second
         self.stages = nn.ModuleList(stages)
         fusions = [Fusion(features, recompute) for _ in stages]
-        # Nothing reads the SAR stream after the last fusion, and distributed training
-        # waits for the gradient of all that can be trained
+        # Nothing reads the Sentinel-1 stream after the last fusion, and distributed
+        # training waits for the gradients of all parameters that can be trained
         fusions[-1].gate.sar.requires_grad_(False)
         self.fusions = nn.ModuleList(fusions)
         self.collect = nn.Sequential(
@@ -617,7 +608,8 @@ class FusionNetwork(nn.Module):
                 [0, 1]. H and W are at least 16; unless they are multiples of 16, the
                 image is padded by reflection at the bottom and on the right, and the
                 output cropped.
-            image_s1: SAR image of shape (B, sar_channels, H, W), normalized to [0, 1].
+            image_s1: Sentinel-1 image of shape (B, sar_channels, H, W), normalized to
+                [0, 1].
 
         Returns:
             The restored optical image of shape (B, in_channels, H, W), not clamped.

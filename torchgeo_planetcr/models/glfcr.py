@@ -1,12 +1,11 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""GLF-CR, which fuses optical and SAR images globally and locally."""
+"""GLF-CR, which fuses optical and Sentinel-1 images globally and locally."""
 
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torchvision.models._api import WeightsEnum
 
 from .fusion import (
     SCALE,
@@ -36,7 +35,7 @@ class Stage(nn.Module):
 
         Args:
             x: Optical features of shape (B, features, H, W).
-            s: SAR features of the same shape.
+            s: Sentinel-1 features of the same shape.
             mask: Result of :func:`~torchgeo_planetcr.models.fusion.shift_mask`.
 
         Returns:
@@ -47,12 +46,12 @@ class Stage(nn.Module):
 
 
 class GLFCR(FusionNetwork):
-    """GLF-CR, which lets SAR images correct optical ones globally and locally.
+    """GLF-CR, in which Sentinel-1 corrects the optical image globally and locally.
 
-    In each layer of its dense blocks, attention in windows lets the SAR stream correct
-    how the optical pixels attend to each other (global fusion). After each block,
-    filters that depend on both streams transfer SAR features to the optical stream
-    (local fusion).
+    In each layer of its dense blocks, attention in windows lets the Sentinel-1 stream
+    correct how the optical pixels attend to each other (global fusion). After each
+    block, filters that depend on both streams transfer Sentinel-1 features to the
+    optical stream (local fusion).
 
     With the default arguments this is the network of the authors of Planet-CR, with
     14.7 million parameters, see
@@ -91,7 +90,7 @@ class GLFCR(FusionNetwork):
 
         Args:
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the SAR image.
+            sar_channels: Number of channels of the Sentinel-1 image.
             features: Number of channels of each stream.
             growth: Number of channels that each layer of a dense block appends, a
                 multiple of *num_heads*.
@@ -106,7 +105,7 @@ class GLFCR(FusionNetwork):
                 of the memory, and somewhat longer.
 
         Raises:
-            ValueError: If *growth* is no multiple of *num_heads*.
+            ValueError: If *growth* is not a multiple of *num_heads*.
         """
         last = max(num_stages * num_layers - 1, 1)
         stages = []
@@ -138,7 +137,7 @@ class GLFCR(FusionNetwork):
         )
 
 
-def glfcr(weights: WeightsEnum | None = None, **kwargs: Any) -> GLFCR:
+def glfcr(**kwargs: Any) -> GLFCR:
     """GLF-CR model.
 
     If you use this model in your research, please cite the following papers:
@@ -146,22 +145,13 @@ def glfcr(weights: WeightsEnum | None = None, **kwargs: Any) -> GLFCR:
     * https://doi.org/10.1016/j.isprsjprs.2022.08.002
     * https://doi.org/10.1109/TGRS.2023.3337845
 
+    No weights for Planet-CR have been published. Read a checkpoint of the authors'
+    code with :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
+
     Args:
-        weights: Pre-trained model weights to use. No weights for Planet-CR have been
-            published, so there is no enum of them here yet. Read a checkpoint of the
-            authors' code with
-            :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
         **kwargs: Additional keyword arguments to pass to :class:`GLFCR`.
 
     Returns:
         A GLF-CR model.
     """
-    model = GLFCR(**kwargs)
-
-    if weights is not None:
-        state_dict = weights.get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
-        model.load_state_dict(state_dict)
-
-    return model
+    return GLFCR(**kwargs)

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Checks shared by the models."""
+"""What the models share: checks of their inputs, padding and cropping."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def check_inputs(
 
     Args:
         image: Cloudy optical image, expected to have shape (B, in_channels, H, W).
-        image_s1: SAR image, expected to have shape (B, sar_channels, H, W).
+        image_s1: Sentinel-1 image, expected to have shape (B, sar_channels, H, W).
         in_channels: Number of optical channels of the model.
-        sar_channels: Number of SAR channels of the model.
+        sar_channels: Number of Sentinel-1 channels of the model.
         min_size: Smallest height and width of the model.
 
     Raises:
@@ -34,19 +34,22 @@ def check_inputs(
             *min_size*, or has values that are not finite.
     """
     if image.ndim != 4 or image.shape[1] != in_channels:
-        msg = f'image must have shape (B, {in_channels}, H, W), got {(*image.shape,)}.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'image must have shape (B, {in_channels}, H, W), got {(*image.shape,)}'
+        )
 
     expected = (image.shape[0], sar_channels, *image.shape[2:])
     if image_s1.shape != expected:
-        msg = f'image_s1 must have shape {expected}, on the grid of image, '
-        msg += f'got {(*image_s1.shape,)}.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'image_s1 must have shape {expected}, on the grid of image, '
+            f'got {(*image_s1.shape,)}'
+        )
 
     if image.shape[2] < min_size or image.shape[3] < min_size:
-        msg = f'image must have at least {min_size} x {min_size} pixels, '
-        msg += f'got {image.shape[2]} x {image.shape[3]}.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'image must have at least {min_size} x {min_size} pixels, '
+            f'got {image.shape[2]} x {image.shape[3]}'
+        )
 
     if not torch.compiler.is_compiling():
         check_finite(image, image_s1)
@@ -57,15 +60,16 @@ def check_finite(image: Tensor, image_s1: Tensor) -> None:
 
     Args:
         image: Cloudy optical image.
-        image_s1: SAR image.
+        image_s1: Sentinel-1 image.
 
     Raises:
         ValueError: If one of them has values that are not finite.
     """
     for name, value in (('image', image), ('image_s1', image_s1)):
         if not is_finite(value):
-            msg = f'{name} has values that are NaN or infinite, replace them first.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{name} has values that are NaN or infinite: replace them first'
+            )
 
 
 def is_finite(values: Tensor) -> bool:
@@ -77,7 +81,7 @@ def is_finite(values: Tensor) -> bool:
     Returns:
         True if all are finite.
     """
-    # Takes one pass over the values, where isfinite of each takes several
+    # One pass over the values, whereas isfinite takes several
     return bool(torch.stack(values.detach().aminmax()).isfinite().all())
 
 

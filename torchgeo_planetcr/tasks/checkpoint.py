@@ -8,14 +8,16 @@ from collections.abc import Mapping
 
 from torchgeo.datasets.utils import Path
 
-from ..models import read_checkpoint
+from ..checkpoint import read_checkpoint
+from ..models.checkpoint import likely_reference_network
 from .cloud_removal import CloudRemoval
 
 
 def load_task(path: Path) -> CloudRemoval:
     """Load a task from a checkpoint of Lightning or of the authors' code.
 
-    No code in it is executed.
+    No code in it is executed. The network of a checkpoint of the authors' code is
+    chosen by the names of its weights.
 
     Args:
         path: Path of the checkpoint.
@@ -24,30 +26,24 @@ def load_task(path: Path) -> CloudRemoval:
         The task.
 
     Raises:
-        ValueError: If it is none, or does not fit.
+        ValueError: If *path* is not such a checkpoint, or does not fit its network.
     """
     checkpoint = read_checkpoint(path)
     if isinstance(checkpoint, Mapping) and 'network' in checkpoint:
-        errors = []
-        for model in ('dsen2cr', 'glfcr', 'aligncr'):
-            try:
-                return CloudRemoval(model, weights=os.fspath(path))
-            except ValueError as error:
-                errors.append(error)
-        raise errors[-1]
+        return CloudRemoval(likely_reference_network(path), weights=os.fspath(path))
     if not isinstance(checkpoint, Mapping) or 'state_dict' not in checkpoint:
-        msg = f"'{path}' is no checkpoint of Lightning: take one that `planetcr "
-        msg += 'fit` has written.'
-        raise ValueError(msg)
+        raise ValueError(
+            f"'{path}' is no checkpoint of Lightning: take one that `planetcr fit` has "
+            'written'
+        )
     try:
         return CloudRemoval.load_from_checkpoint(
             os.fspath(path), map_location='cpu', weights_only=True, compile=False
         )
-    # What does not fit makes the task and PyTorch raise one or the other
+    # A checkpoint that does not fit makes Lightning and PyTorch raise various errors
     except Exception as error:
-        msg = (
-            f"'{path}' does not fit CloudRemoval. If its model was given as a module, "
-        )
-        msg += 'give the module itself, from Python. '
-        msg += f'({type(error).__name__}: {str(error).splitlines()[0]})'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f"'{path}' does not fit CloudRemoval "
+            f'({type(error).__name__}: {str(error).splitlines()[0]}): if its model was '
+            'given as a module, give the module itself, from Python'
+        ) from error

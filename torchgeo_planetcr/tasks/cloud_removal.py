@@ -22,6 +22,7 @@ from torchgeo.tasks import BaseTask
 from torchmetrics import MetricCollection
 from torchvision.models._api import WeightsEnum
 
+from ..datasets.modalities import MODALITIES
 from ..losses import CARLLoss, CloudAwareLoss, EdgeWeightedCharbonnierLoss
 from ..metrics import PROTOCOLS
 from ..models import (
@@ -36,36 +37,31 @@ from ..models import (
 from ..models.utils import check_finite
 
 #: Modality of PlanetCR that provides each key.
-MODALITIES = {
-    'image': 'cloudy',
-    'image_clear': 'clear',
-    'image_s1': 'sentinel1',
-    'mask_cloud': 'cloud_mask',
-}
+MODALITY_OF_KEY = {row.key: row.name for row in MODALITIES.values()}
 
 
 class CloudRemoval(BaseTask):
-    """Remove clouds from optical images with the help of SAR images.
+    """Remove clouds from optical images with the help of Sentinel-1.
 
     Batches hold normalized images, see
     :class:`~torchgeo_planetcr.transforms.PlanetCRNormalize`:
 
     * ``image``: cloudy image of shape (B, C, H, W)
-    * ``image_s1``: SAR image of shape (B, 2, H, W)
-    * ``image_clear``: cloud-free image of shape (B, C, H, W), not for prediction
+    * ``image_s1``: Sentinel-1 image of shape (B, 2, H, W)
+    * ``image_clear``: clear image of shape (B, C, H, W), not for prediction
     * ``mask_cloud``: cloud mask of shape (B, H, W), 1 cloud and 0 no cloud, only for
       losses that treat clouds differently
     * ``bounds``, ``transform``, ``crs``: georeference, only for prediction
 
     .. note::
-       A *model* or *loss* that is given as a module, an *optimizer* and an
-       *lr_scheduler* are no hyperparameters of the checkpoint, which holds nothing but
-       tensors and plain Python objects. Give them again when loading:
+       A checkpoint holds nothing but tensors and plain Python objects. So a *model* or
+       *loss* that is given as a module, an *optimizer* and an *lr_scheduler* are not
+       among its hyperparameters. Give them again when loading:
        ``CloudRemoval.load_from_checkpoint(path, model=model, weights_only=True)``.
-       Under LightningCLI its ``class_path`` is one, so nothing has to be given.
+       LightningCLI stores their ``class_path`` instead, so nothing has to be given.
     """
 
-    #: Models of cloud removal by name. Besides, *model* may be any of
+    #: Models of cloud removal by name. *model* may also be any of
     #: :data:`~torchgeo_planetcr.models.ARCHITECTURES`.
     models: ClassVar[dict[str, Callable[..., nn.Module]]] = {
         'aligncr': aligncr,
@@ -112,10 +108,10 @@ class CloudRemoval(BaseTask):
             weights: Initial model weights. For an architecture those of its backbone:
                 a weight enum, the string representation of a weight enum, True for
                 ImageNet weights, False or None for random weights, or the path of a
-                checkpoint of TorchGeo. Else the path of a checkpoint of the authors'
-                code, see :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
-            model_kwargs: Additional keyword arguments to pass to the model of that
-                name.
+                checkpoint of TorchGeo. For other models the path of a checkpoint of the
+                authors' code, see
+                :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
+            model_kwargs: Additional keyword arguments to pass to a model given by name.
             loss: Name of the loss to use, 'carl', 'edge_charbonnier' or 'l1', or a
                 module that is called as ``loss(prediction, target)``, or as
                 ``loss(prediction, target, image, mask_cloud)`` if it is a
@@ -178,9 +174,10 @@ class CloudRemoval(BaseTask):
         self.model = _create('model', self.given['model'], models, **kwargs)
         if weights and self.given['model'] not in ARCHITECTURES:
             if not isinstance(weights, str):
-                msg = f'weights of {type(self.model).__name__} must be the path of a '
-                msg += f"checkpoint of the authors' code, got {weights}."
-                raise ValueError(msg)
+                raise ValueError(
+                    f'weights of {type(self.model).__name__} must be the path of a '
+                    f"checkpoint of the authors' code, got {weights}"
+                )
             load_reference_checkpoint(self.model, weights)
         self._parameter_groups()
         if self.hparams['compile']:
@@ -210,8 +207,8 @@ class CloudRemoval(BaseTask):
         """
         metrics = MetricCollection(
             {name: metric() for name, metric in PROTOCOLS['reference'].metrics.items()},
-            # Metrics that agree on the first batch, as SAM = MAE = 0 do if nothing is
-            # to be restored, would be taken for one and the same from then on
+            # Metrics that agree on the first batch would be taken for the same metric
+            # from then on, as SAM = MAE = 0 if nothing is to be restored
             compute_groups=False,
         )
         self.train_metrics = metrics.clone(prefix='train_')
@@ -225,15 +222,14 @@ class CloudRemoval(BaseTask):
             Optimizer and learning rate scheduler.
 
         Raises:
-            ValueError: If the model has nothing to train.
+            ValueError: If the model has no parameters to train.
         """
         groups = self._parameter_groups()
         if not any(group['params'] for group in groups):
-            msg = (
+            raise ValueError(
                 f'{type(self.model).__name__} has no parameters to train: validate or '
+                'test it instead, or fit another model'
             )
-            msg += 'test it instead, or fit another model.'
-            raise ValueError(msg)
 
         factors = [group.pop('factor') for group in groups]
         optimizer = self.given['optimizer'](groups)
@@ -246,14 +242,7 @@ class CloudRemoval(BaseTask):
         }
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Group the parameters by the factor of their learning rate.
-
-        Returns:
-            Groups with their ``params`` and their ``factor``.
-
-        Raises:
-            ValueError: If the model has no module of a name in *lr_factors*.
-        """
+        """Group the parameters (``params``) by their learning rate (``factor``)."""
         factors: dict[str, float] = {'': 1, **(self.hparams['lr_factors'] or {})}
         groups: dict[str, list[nn.Parameter]] = {name: [] for name in factors}
         for name, parameter in self.model.named_parameters():
@@ -266,9 +255,10 @@ class CloudRemoval(BaseTask):
         }
         unknown = [name for name in factors if name not in known]
         if unknown:
-            msg = f'{type(self.model).__name__} has no module named '
-            msg += f'{", ".join(map(repr, unknown))}: check lr_factors.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{type(self.model).__name__} has no module named '
+                f'{", ".join(map(repr, unknown))}: check lr_factors'
+            )
         return [
             {'params': params, 'factor': factors[name]}
             for name, params in groups.items()
@@ -276,26 +266,24 @@ class CloudRemoval(BaseTask):
         ]
 
     def on_fit_start(self) -> None:
-        """Check that nothing has taken the place of the optimizer.
+        """Check that *lr_factors*, if any, have an effect.
 
         Raises:
-            ValueError: If the command line has, although *lr_factors* are given.
+            ValueError: If the command line has replaced the optimizer, which then
+                ignores *lr_factors*.
         """
         if self.hparams['lr_factors'] and 'configure_optimizers' in vars(self):
-            msg = (
+            raise ValueError(
                 'lr_factors have no effect on the optimizer of the command line: give '
+                'optimizer and lr_scheduler among the init_args of the model instead'
             )
-            msg += (
-                'optimizer and lr_scheduler among the init_args of the model instead.'
-            )
-            raise ValueError(msg)
 
     def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
         """Restore cloudy images.
 
         Args:
             image: Cloudy optical image of shape (B, C, H, W), normalized to [0, 1].
-            image_s1: SAR image of shape (B, 2, H, W), normalized to [0, 1].
+            image_s1: Sentinel-1 image of shape (B, 2, H, W), normalized to [0, 1].
 
         Returns:
             The restored optical image of shape (B, C, H, W), not clamped.
@@ -303,7 +291,7 @@ class CloudRemoval(BaseTask):
         Raises:
             ValueError: If *image* or *image_s1* has values that are not finite.
         """
-        # Here too, because a model that is compiled cannot
+        # Also here, because a compiled model cannot check values
         check_finite(image, image_s1)
         restored: Tensor = self.model(image, image_s1)
         return restored
@@ -312,10 +300,10 @@ class CloudRemoval(BaseTask):
         """Keep the checkpoint with the best validation PSNR.
 
         Returns:
-            The callback that does so, and those of the trainer that save to a place or
-            in a way of their own. None if checkpointing is switched off or the trainer
-            has a :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that monitors
-            something.
+            The callback that does so, and the checkpoint callbacks of the trainer whose
+            settings are not Lightning's defaults. No callbacks if checkpointing is
+            switched off, or if the trainer has a
+            :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that monitors a value.
         """
         callbacks = [
             callback
@@ -325,7 +313,7 @@ class CloudRemoval(BaseTask):
         if not callbacks or any(callback.monitor for callback in callbacks):
             return []
 
-        # What is returned replaces all callbacks of its type; Lightning's default goes
+        # The result replaces all callbacks of its type, so Lightning's default vanishes
         default = ModelCheckpoint()
         settings = (
             'dirpath',
@@ -442,36 +430,23 @@ class CloudRemoval(BaseTask):
         self._log_metrics(self.test_metrics)
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
-        """Log metrics of an epoch and reset them.
-
-        Args:
-            metrics: Metrics to log.
-        """
-        # Already the same in all processes, but Lightning does not know
+        """Log the metrics of an epoch, and reset them."""
+        # Already the same in all processes, which Lightning does not know
         self.log_dict(metrics.compute(), sync_dist=True)
         metrics.reset()
 
     def _step(
         self, batch: Sample, stage: str, metrics: MetricCollection
     ) -> tuple[Tensor, Tensor]:
-        """Restore a batch, log its loss and update the metrics.
-
-        Args:
-            batch: The output of your DataLoader.
-            stage: Prefix of the name of the loss.
-            metrics: Metrics to update.
-
-        Returns:
-            The loss and the prediction of shape (B, C, H, W).
-        """
+        """Restore a batch, log its loss and update the metrics."""
         image, image_s1, target = _get(batch, 'image', 'image_s1', 'image_clear')
         prediction: Tensor = self(image, image_s1)
         context: Sequence[Tensor] = ()
         if isinstance(self.criterion, CloudAwareLoss):
             context = (image, *_get(batch, 'mask_cloud'))
         loss: Tensor = self.criterion(prediction, target, *context)
-        # A float, because Lightning cuts the mean of whole numbers over processes to a
-        # whole number. A step of training need not wait for the other processes
+        # A float, because Lightning rounds the mean of integers over processes down to
+        # an integer. A training step need not wait for the other processes
         size: Any = float(len(image))
         self.log(f'{stage}_loss', loss, batch_size=size, sync_dist=stage != 'train')
         metrics.update(prediction.detach(), target)
@@ -484,55 +459,32 @@ def _create(
     known: dict[str, Callable[..., nn.Module]],
     **kwargs: Any,
 ) -> nn.Module:
-    """Create a module from its name.
-
-    Args:
-        argument: Name of the argument, for the error.
-        given: Name of the module, or the module itself.
-        known: Factories by name.
-        **kwargs: Keyword arguments to pass to the factory.
-
-    Returns:
-        The module.
-
-    Raises:
-        ValueError: If the name is not known, or a module comes with keyword arguments.
-    """
+    """Create the module of a name with *kwargs*, or return a given module."""
     if isinstance(given, nn.Module):
         if kwargs:
-            msg = f'{argument}_kwargs are for a {argument} given by name, pass them to '
-            msg += f'{type(given).__name__} instead.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{argument}_kwargs are for a {argument} given by name: pass them to '
+                f'{type(given).__name__} instead'
+            )
         return given
 
     if given not in known:
         names = ', '.join(repr(name) for name in known)
-        msg = f'{argument} must be one of {names} or a module, got {given!r}.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{argument} must be one of {names} or a module, got {given!r}'
+        )
 
     return known[given](**kwargs)
 
 
 def _get(batch: Sample, *keys: str) -> list[Tensor]:
-    """Look up keys of a batch.
-
-    Args:
-        batch: The output of your DataLoader.
-        *keys: Keys to look up.
-
-    Returns:
-        Their values.
-
-    Raises:
-        KeyError: If the batch lacks a key.
-    """
+    """Look up keys of a batch, or raise a KeyError that names the modalities."""
     missing = [key for key in keys if key not in batch]
     if missing:
-        names = [MODALITIES[key] for key in missing]
-        msg = (
+        names = ', '.join(repr(MODALITY_OF_KEY[key]) for key in missing)
+        raise KeyError(
             f'The batch has no {", ".join(missing)}: add {names} to the modalities of '
+            'the data set'
         )
-        msg += 'the data set.'
-        raise KeyError(msg)
 
     return [batch[key] for key in keys]

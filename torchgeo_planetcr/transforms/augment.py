@@ -11,14 +11,7 @@ from torchgeo.datasets.utils import Sample
 
 
 def _is_square(params: dict[str, Tensor]) -> bool:
-    """Whether the images that the parameters were drawn for are square.
-
-    Args:
-        params: Generated parameters.
-
-    Returns:
-        True if their height equals their width.
-    """
+    """Whether the images that the parameters were drawn for are square."""
     height, width = params['forward_input_shape'][-2:].tolist()
     return height == width
 
@@ -27,14 +20,14 @@ class RandomTranspose(K.GeometricAugmentationBase2D):
     """Swap rows and columns of square images.
 
     Together with flips this reaches every quarter turn.
-    :class:`kornia.augmentation.RandomRotation90` resamples, by default bilinearly, which
-    is not exact in general.
+    :class:`kornia.augmentation.RandomRotation90` resamples, by default bilinearly,
+    which is not exact in general.
 
     A transposed rectangle has another shape and could not be stacked with the rest of
     its batch, so images that are not square are left as they are.
     """
 
-    # Pixels are moved without a look at the transformation matrix
+    # Pixels are moved without the transformation matrix
     _compute_matrix_lazily = True
 
     def __init__(
@@ -94,10 +87,10 @@ class RandomFlipsAndTurns(K.AugmentationSequential):
     square with equal probability, and images that are not square one of the four that
     keep their shape: the identity, both flips and the half turn.
 
-    Every key that starts with ``image`` or ``mask`` takes part, on whichever grid it
-    is, so the land cover of ``alignment='native'`` too. Pixels are moved and never
-    resampled: values and dtypes stay the same. Other keys are passed on, including
-    ``bounds`` and ``transform``, which describe the patch before it is turned.
+    Every key that starts with ``image`` or ``mask`` takes part, on any grid, so also
+    the land cover of ``alignment='native'``. Pixels are moved and never resampled:
+    values and dtypes stay the same. Other keys are passed on, including ``bounds`` and
+    ``transform``, which describe the patch before it is turned.
     """
 
     def __init__(self) -> None:
@@ -125,8 +118,7 @@ class RandomFlipsAndTurns(K.AugmentationSequential):
         (batch,) = args
         masks = [key for key in batch if key.startswith('mask')]
         images = {key: value for key, value in batch.items() if key not in masks}
-        # Kornia insists that a mask is on the grid of the image, but another image may
-        # be on any grid
+        # Kornia requires masks to be on the grid of the image, but not other images
         for key in masks:
             images[f'image_{key}'] = batch[key].unsqueeze(-3).float()
         images = cast(Sample, super().forward(images, **kwargs))

@@ -14,15 +14,15 @@ from torchgeo.datasets.utils import Sample
 class BatchAugmentation(IntensityAugmentationBase2D):
     """Abstract base class for Kornia augmentations that also take a whole batch.
 
-    Of a batch they change what belongs together, in the samples that are chosen with
-    probability *p*, and leave all other samples and keys as they are. Images alone they
-    augment as Kornia's own do, also in
+    They choose samples of a batch with probability *p*, change in these the keys that
+    belong together, and leave all other samples and keys as they are. They augment
+    plain tensors as Kornia's own augmentations do, also in
     :class:`kornia.augmentation.AugmentationSequential`.
 
     Random numbers come from PyTorch's default generator on the CPU. Large fields are
-    drawn on the device of the batch, from a seed that is one of the parameters: the
-    parameters of a call (``_params``), given to another one, repeat it on the same kind
-    of device.
+    drawn on the device of the batch, from a seed that is one of the parameters. So a
+    call that is given the parameters of another one (``_params``) repeats it, on the
+    same kind of device.
     """
 
     #: Keys that a batch must have. Parameters are drawn for the shape of the first one.
@@ -74,7 +74,7 @@ class BatchAugmentation(IntensityAugmentationBase2D):
             name = type(self).__name__
             raise ValueError(
                 f'The batch has no {" and no ".join(missing)}, which {name} needs: add '
-                f'the modality, or do without {name}'
+                f'the modality, or leave out {name}'
             )
         if params is None:
             params = self.forward_parameters(input[self.keys[0]].shape)
@@ -98,7 +98,7 @@ class BatchAugmentation(IntensityAugmentationBase2D):
             params: Generated parameters.
 
         Returns:
-            New values of the keys that change. Those that the batch lacks are ignored.
+            New values of the keys that change. Keys that the batch lacks are ignored.
         """
         (key,) = self.keys
         return {key: self.apply_transform(batch[key], params, self.flags)}

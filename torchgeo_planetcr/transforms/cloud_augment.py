@@ -22,19 +22,20 @@ from .clouds import (
     lay_white,
 )
 
-#: How askew the blocks of a mask lie, in radians.
-MASK_ANGLE = (-0.3, 0.3)
+#: Least and largest angle of the blocks of a mask, in radians.
+MASK_ANGLES = (-0.3, 0.3)
 
 
 class RandomClouds(BatchAugmentation):
     """Lay simulated clouds, shadow and haze over clear images.
 
-    Of a batch, ``image`` becomes ``image_clear`` as it is seen through drawn clouds, and
-    ``mask_cloud`` their mask. The mask is as coarse as those of the data set are, without
-    haze, shadow and thin cloud, so that it means the same in samples with drawn and with
-    real clouds. Pixels without data in ``image_clear`` have none, and no cloud.
+    In a batch, ``image`` becomes ``image_clear`` as it is seen through drawn clouds,
+    and ``mask_cloud`` becomes their mask. The mask is as coarse as the masks of the
+    data set, without haze, shadow and thin cloud, so that it means the same in samples
+    with drawn and with real clouds. Pixels without data in ``image_clear`` have neither
+    data nor cloud.
 
-    A tensor gets clouds laid over it. A mask beside it in
+    A plain tensor gets clouds laid over it. A mask beside it in
     :class:`kornia.augmentation.AugmentationSequential` stays as it is.
     """
 
@@ -51,7 +52,7 @@ class RandomClouds(BatchAugmentation):
         """Initialize a new RandomClouds instance.
 
         Args:
-            cover: Least and largest share of an image under clouds, however thin; each
+            cover: Least and largest share of an image under clouds, however thin. Each
                 sample draws one.
             p: Probability of applying the augmentation to each sample.
             same_on_batch: Lay the same clouds across the batch.
@@ -65,7 +66,7 @@ class RandomClouds(BatchAugmentation):
         if not 0 <= cover[0] <= cover[1] <= 1:
             raise ValueError(f'cover={cover} must be two numbers in [0, 1], in order')
         self._param_generator = random_generator.PlainUniformGenerator(
-            (cover, 'cover', None, None), (MASK_ANGLE, 'angle', None, None)
+            (cover, 'cover', None, None), (MASK_ANGLES, 'angle', None, None)
         )
 
     def apply_transform(
@@ -110,7 +111,7 @@ class RandomClouds(BatchAugmentation):
         }
 
     def _draw(self, clear: Tensor, params: dict[str, Tensor]) -> CloudLayers:
-        """Draw clouds: the same ones whenever the parameters are."""
+        """Draw clouds, the same ones for the same parameters."""
         count, _, height, width = clear.shape
         cover = params['cover'][: 1 if self.same_on_batch else count]
         return draw_clouds(
@@ -126,15 +127,15 @@ class RandomCloudPaste(BatchAugmentation):
 
     How white the cloud of another sample is, pixel by pixel, follows from its ``image``
     and its ``image_clear`` in red. It is pasted where the ``mask_cloud`` of that sample
-    says cloud, and fades out over 24 pixels around it, where such masks miss the edges
-    of clouds. Haze and veil come along there, as white as cloud; shadow does not, and
-    nothing from farther away. What has changed on the ground between the two images is
-    taken for cloud where it became brighter.
+    says cloud, and fades out over 24 pixels around it, because such masks miss the
+    edges of clouds. There, haze and veil are pasted too, as white as cloud. Shadow is
+    not pasted, nor anything from farther away. Ground that became brighter between the
+    two images is taken for cloud.
 
-    Of a batch, ``image`` gets another layer of cloud, and ``mask_cloud`` becomes the
-    union of both masks. Pixels without data stay so, and nothing is taken from such
-    pixels. A batch of one sample stays as it is. Before
-    :class:`~torchgeo_planetcr.transforms.RandomClouds`, it pastes real clouds only.
+    In a batch, ``image`` gets another layer of cloud, and ``mask_cloud`` becomes the
+    union of both masks. Pixels without data stay without data, and nothing is pasted
+    from such pixels. A batch of one sample stays as it is. Put it before
+    :class:`~torchgeo_planetcr.transforms.RandomClouds` to paste real clouds only.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image', 'image_clear', 'mask_cloud')
@@ -145,12 +146,12 @@ class RandomCloudPaste(BatchAugmentation):
         Args:
             p: Probability of applying the augmentation to each sample.
             same_on_batch: Paste to all samples of a batch or to none, from the sample
-                that is equally far behind each.
+                at the same distance behind each.
         """
         super().__init__(p=p, same_on_batch=same_on_batch)
 
     def forward_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Draw which samples get clouds, and whose.
+        """Draw which samples get clouds, and from which other samples.
 
         Args:
             batch_shape: Shape of the images, (B, C, H, W).
@@ -173,7 +174,7 @@ class RandomCloudPaste(BatchAugmentation):
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """Refuse images alone, of which nothing says where the clouds are.
+        """Refuse plain tensors, which do not say where the clouds are.
 
         Args:
             input: The input tensor of shape (B, C, H, W).
@@ -186,7 +187,7 @@ class RandomCloudPaste(BatchAugmentation):
         """
         raise TypeError(
             'RandomCloudPaste takes a batch, a dictionary with image, image_clear and '
-            f'mask_cloud, and no tensor alone, got one of shape {tuple(input.shape)}'
+            f'mask_cloud, but got a tensor of shape {tuple(input.shape)}'
         )
 
     def apply_batch(self, batch: Sample, params: dict[str, Tensor]) -> Sample:
@@ -218,9 +219,9 @@ def _has_data(image: Tensor) -> Tensor:
 
 
 def _fade(mask: Tensor) -> Tensor:
-    """Let masks of shape (B, 1, H, W) fade out around themselves, over 24 pixels."""
+    """Make masks of shape (B, 1, H, W) fade out over 24 pixels around themselves."""
     side = 2 * MASK_BLOCK + 1
-    # Rows and columns one after the other, which is the same and much quicker
+    # Rows, then columns, which gives the same and is much faster
     lines = (((side, 1), (MASK_BLOCK, 0)), ((1, side), (0, MASK_BLOCK)))
     for kernel, padding in lines:
         mask = F.max_pool2d(mask, kernel, 1, padding)

@@ -10,49 +10,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..datasets.modalities import MODALITIES
 from .noise import fractal_noise
 
 #: Position of the red band.
-RED = 2
+RED = MODALITIES['cloudy'].bands.index('R')
 
-#: Brightness of a cloud in B, G, R and NIR against that in red: what lies above it
-#: scatters and absorbs.
+#: Brightness of a cloud in B, G, R and NIR relative to red: the air above it scatters
+#: and absorbs.
 CLOUD_COLOR = (0.95, 0.99, 1.0, 1.19)
 
-#: Optical thickness of haze in B, G, R and NIR against that in blue: small particles
+#: Optical thickness of haze in B, G, R and NIR relative to blue: small particles
 #: scatter short wavelengths most (Ångström exponent of 1.3).
 HAZE_COLOR = (1.0, 0.85, 0.69, 0.49)
 
-#: Share of light in B, G, R and NIR that comes from the sky and so reaches shadow.
+#: Share of light in B, G, R and NIR that comes from the sky, and so reaches the shadow.
 SKYLIGHT = (0.45, 0.38, 0.32, 0.22)
 
-#: Light that droplets scatter forwards (asymmetry parameter).
-FORWARD = 0.85
+#: Asymmetry parameter of droplets: how much more light they scatter forward than back.
+ASYMMETRY = 0.85
 
-#: How far a cloud spreads the light from below, in pixels.
-SPREAD = 12
+#: How far a cloud blurs the ground below it, in pixels.
+BLUR_RADIUS = 12
 
-#: Optical thickness from which operational masks know a cloud.
+#: Optical thickness from which on operational masks detect a cloud.
 MASKED_THICKNESS = 3.0
 
 #: Sides of the blocks of operational masks, in pixels.
 MASK_BLOCK = 12
-
 
 #: Reflectance of the whitest cloud that is found in an image.
 MAX_WHITE = 0.99
 
 
 class CloudLayers(NamedTuple):
-    """Optical thickness of what is above the ground, of shape (B, H, W)."""
+    """Optical thickness of all that is above the ground, each of shape (B, H, W)."""
 
     #: Clouds of droplets, with edges.
     cloud: Tensor
-    #: Those of ice and of mist, thin and without edges.
+    #: Clouds of ice and mist, thin and without edges.
     veil: Tensor
     #: Haze, in blue.
     haze: Tensor
-    #: Clouds through which sunlight comes.
+    #: Clouds between the sun and each pixel of the ground.
     sunward: Tensor
 
 
@@ -66,8 +66,8 @@ def draw_clouds(
 ) -> CloudLayers:
     """Draw clouds.
 
-    Each sample has clouds of its own thickness, wispy or dense, a veil and haze. Shadow
-    falls to where sun and clouds of its own height throw it.
+    Each sample has clouds of its own thickness, wispy or dense, a veil and haze, and
+    its own position of the sun and height of the clouds, which place the shadows.
 
     Args:
         cover: Share of each sample under clouds, in expectation, of shape (B,), in
@@ -75,7 +75,7 @@ def draw_clouds(
         height: Number of rows.
         width: Number of columns.
         scale: Size of the largest clouds in pixels.
-        generator: Random numbers, on the device of *cover*.
+        generator: Source of random numbers, on the device of *cover*.
 
     Returns:
         The layers.
@@ -100,33 +100,24 @@ def draw_clouds(
             device=device,
         )
 
-    # Where the Gaussian field is above its quantile
-    level = math.sqrt(2) * torch.erfinv(1 - 2 * cover.clamp(1e-3, 1 - 1e-3))
+    # There is cloud where the Gaussian field is above this quantile
+    quantile = math.sqrt(2) * torch.erfinv(1 - 2 * cover.clamp(1e-3, 1 - 1e-3))
     detail = uniform(0.05, 0.25)
     shape = noise(3.6, scale) + detail * noise(2.5, scale / 8)
-    above = (shape / (1 + detail**2).sqrt() - level[:, None, None]).clamp(min=0)
+    above = (shape / (1 + detail**2).sqrt() - quantile[:, None, None]).clamp(min=0)
     cloud = 10 ** uniform(0.4, 1.25) * above ** uniform(1.2, 2.2)
 
     veil = uniform(0, 1) ** 2 * (0.6 * noise(3.4, scale, 2.0)).exp()
     haze = uniform(0.05, 0.4) * (0.3 * noise(3.8, 2 * scale)).exp()
 
-    # A kilometre of height and a sun half up are 300 m, or 100 pixels
+    # A cloud at a height of 1 km may throw its shadow 300 m, or 100 pixels, away
     azimuth, length = uniform(0, 2 * math.pi), uniform(0.2, 1.0) * scale
     sunward = _shift(cloud, length * azimuth.sin(), length * azimuth.cos())
     return CloudLayers(cloud, veil, haze, sunward)
 
 
 def _shift(fields: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Move each periodic field by its own number of pixels.
-
-    Args:
-        fields: Fields of shape (B, H, W).
-        rows: How far down, of shape (B, 1, 1), rounded to whole pixels.
-        columns: How far to the right, likewise.
-
-    Returns:
-        Fields of the same shape.
-    """
+    """Move each periodic field of (B, H, W) by its own number of whole pixels."""
     count, height, width = fields.shape
     sample, row, column = (
         torch.arange(size, device=fields.device) for size in (count, height, width)
@@ -154,7 +145,7 @@ def reflect(thickness: Tensor) -> Tensor:
     Returns:
         Reflectance in [0, 1) of the same shape.
     """
-    scattered = (1 - FORWARD) * thickness
+    scattered = (1 - ASYMMETRY) * thickness
     return scattered / (2 + scattered)
 
 
@@ -163,34 +154,37 @@ def lay_clouds(ground: Tensor, layers: CloudLayers) -> Tensor:
 
     Args:
         ground: Reflectance of B, G, R and NIR in [0, 1], of shape (B, 4, H, W).
-        layers: What is above it.
+        layers: Clouds, haze and shadow above it.
 
     Returns:
         Reflectance in [0, 1] of the same shape.
     """
-
     cloud, veil, haze, sunward = (layer[:, None] for layer in layers)
     skylight = _per_band(SKYLIGHT, ground)
-    # No sun where a cloud is in its way, unless that same cloud already takes its light
+    # A cloud between the sun and the ground throws shadow, unless it is above the same
+    # pixel, where it already takes the light
     sunlight = (-0.5 * (sunward - cloud).clamp(min=0)).exp()
     image = ground * (skylight + (1 - skylight) * sunlight)
 
-    # Of small particles, half of what they scatter goes back
+    # Small particles scatter half of the light back
     scattered = 0.25 * haze * _per_band(HAZE_COLOR, ground)
     image = scattered + image * (-scattered).exp()
 
-    # Light that droplets turn aside on its way up no longer shows where it comes from
+    # Droplets deflect light on its way up, which blurs the ground
     thickness = cloud + veil
-    sharp = (-2 * (1 - FORWARD) * thickness).exp()
-    below = torch.lerp(_spread(image), image, sharp.to(image.dtype))
+    sharp = (-2 * (1 - ASYMMETRY) * thickness).exp()
+    below = torch.lerp(_blur(image), image, sharp.to(image.dtype))
     return lay_white(below, reflect(thickness))
 
 
-def _spread(image: Tensor) -> Tensor:
-    """Mean over what lies around each pixel of (B, C, H, W), of the same shape."""
-    side = 2 * SPREAD + 1
-    # Rows and columns one after the other, which is the same and much quicker
-    for kernel, padding in (((side, 1), (SPREAD, 0)), ((1, side), (0, SPREAD))):
+def _blur(image: Tensor) -> Tensor:
+    """Average the surroundings of each pixel of (B, C, H, W)."""
+    side = 2 * BLUR_RADIUS + 1
+    # Rows, then columns, which gives the same and is much faster
+    for kernel, padding in (
+        ((side, 1), (BLUR_RADIUS, 0)),
+        ((1, side), (0, BLUR_RADIUS)),
+    ):
         image = F.avg_pool2d(image, kernel, 1, padding, count_include_pad=False)
     return image
 
@@ -199,7 +193,7 @@ def lay_white(ground: Tensor, white: Tensor) -> Tensor:
     r"""Look at the ground through something white.
 
     A cloud of reflectance *R* over ground of reflectance *r* lets light through twice,
-    and both throw it back and forth:
+    and both reflect it back and forth:
 
     .. math::
 
@@ -229,7 +223,7 @@ def find_white(image: Tensor, ground: Tensor) -> Tensor:
 
     Args:
         image: Reflectance of B, G, R and NIR in [0, 1], of shape (B, 4, H, W).
-        ground: That of the same place without cloud.
+        ground: Reflectance of the same place without cloud, of the same shape.
 
     Returns:
         Reflectance of the cloud in red in [0, 1), of shape (B, 1, H, W): 0 where the
@@ -242,7 +236,7 @@ def find_white(image: Tensor, ground: Tensor) -> Tensor:
 
 
 def _per_band(values: tuple[float, ...], image: Tensor) -> Tensor:
-    """Numbers of each band, as an image on the same device."""
+    """Turn a number for each band into an image that broadcasts with another one."""
     numbers = torch.tensor(values, dtype=image.dtype).view(-1, 1, 1)
     return numbers.to(image.device, non_blocking=True)
 
@@ -251,9 +245,9 @@ def coarse_cloud_mask(layers: CloudLayers, angle: Tensor | float) -> Tensor:
     """Mask clouds as operational masks do: in blocks, and without haze and shadow.
 
     Args:
-        layers: What is above the ground.
-        angle: Direction of the blocks in radians, one or of shape (B,); scenes lie
-            askew on their grid.
+        layers: Clouds above the ground.
+        angle: Direction of the blocks in radians, a number or of shape (B,): scenes are
+            rotated on their grid.
 
     Returns:
         Whether there is cloud, of shape (B, H, W).
@@ -271,7 +265,7 @@ def coarse_cloud_mask(layers: CloudLayers, angle: Tensor | float) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     along = ((cos * columns + sin * rows) / MASK_BLOCK).floor() + 0.5
     across = ((cos * rows - sin * columns) / MASK_BLOCK).floor() + 0.5
-    # Back from the centre of each block to its pixel
+    # Back from the center of each block to its pixel
     column = MASK_BLOCK * (cos * along - sin * across)
     row = MASK_BLOCK * (cos * across + sin * along)
     row = row.round().long().clamp(0, height - 1)

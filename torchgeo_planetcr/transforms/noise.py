@@ -26,17 +26,18 @@ def fractal_noise(
 
         \left(k^2 + l^{-2}\right)^{-\beta / 2}
 
-    with the exponent :math:`\beta` and the scale *l* of the largest features. Fields are
-    periodic: what leaves at one edge comes in at the other.
+    with the exponent :math:`\beta` and the scale *l* of the largest features. Fields
+    are periodic: opposite edges fit each other.
 
     Args:
         count: Number of fields.
         height: Number of rows.
         width: Number of columns.
-        exponent: The larger, the smoother; 8/3 for passive tracers in turbulent air.
+        exponent: The larger it is, the smoother are the fields; 8/3 for passive tracers
+            in turbulent air.
         scale: Size of the largest features in pixels.
-        stretch: How much longer features are along rows than across.
-        generator: Random numbers, on *device*.
+        stretch: How many times longer features are along rows than across them.
+        generator: Source of random numbers, on *device*.
         device: Device to draw on.
 
     Returns:
@@ -46,7 +47,7 @@ def fractal_noise(
     rows = torch.fft.fftfreq(height, device=device)[:, None]
     columns = stretch * torch.fft.rfftfreq(width, device=device)
     power = (rows**2 + columns**2 + scale**-2) ** (-exponent / 2)
-    # The mean would move coverage up and down, which is for the caller to say
+    # A random mean would change the cloud cover, which the caller chooses
     power[0, 0] = 0
     field = torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=(height, width))
     return field / field.std(dim=(1, 2), keepdim=True)

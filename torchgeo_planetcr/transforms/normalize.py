@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Sample
 
+from ..datasets.modalities import MODALITIES
+
 #: Lower and upper bound of each channel that is mapped to [0, 1], for each key of a
 #: sample: surface reflectance x 10000 of B, G, R, NIR, and backscatter of VV, VH in dB.
 PLANETCR_RANGES: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {
-    'image': ([0, 0, 0, 0], [10000, 10000, 10000, 10000]),
-    'image_clear': ([0, 0, 0, 0], [10000, 10000, 10000, 10000]),
-    'prediction': ([0, 0, 0, 0], [10000, 10000, 10000, 10000]),
-    'image_s1': ([-25, -32.5], [0, 0]),
+    **{row.key: (row.lower, row.upper) for row in MODALITIES.values() if row.is_image},
+    'prediction': (MODALITIES['clear'].lower, MODALITIES['clear'].upper),
 }
 
 
@@ -45,7 +45,7 @@ class PlanetCRNormalize(nn.Module):
         self.keys = tuple(ranges)
         for key in self.keys:
             bounds = torch.tensor(ranges[key], dtype=torch.float32)
-            # Constants, which have no place in a checkpoint
+            # Constants do not belong in a checkpoint
             self.register_buffer(
                 f'{key}_range', bounds[..., None, None], persistent=False
             )
@@ -63,7 +63,7 @@ class PlanetCRNormalize(nn.Module):
         sample = dict(sample)
         for key, (lower, upper) in self._ranges(sample):
             scaled = (sample[key] - lower).div_(upper - lower)
-            # By numbers, which takes a third of the time that bounds by channel take
+            # Plain numbers take a third of the time that bounds of each channel take
             sample[key] = scaled.clamp_(0, 1)
         return sample
 
@@ -84,16 +84,9 @@ class PlanetCRNormalize(nn.Module):
         return sample
 
     def _ranges(self, sample: Sample) -> list[tuple[str, Tensor]]:
-        """Look up the ranges of the keys of a sample.
-
-        Args:
-            sample: A sample or a batch.
-
-        Returns:
-            Keys and their bounds, of shape (2, C, 1, 1).
-        """
+        """List the keys of a sample to normalize, and their bounds of (2, C, 1, 1)."""
         keys = [key for key in self.keys if key in sample]
-        # A data module, which Lightning does not move to the device, may hold this one
+        # Lightning does not move a data module, and what it holds, to the device
         return [
             (key, self.get_buffer(f'{key}_range').to(sample[key].device))
             for key in keys

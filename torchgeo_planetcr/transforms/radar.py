@@ -14,8 +14,10 @@ from torch import Tensor
 from .batch import BatchAugmentation, make_generator
 from .normalize import PLANETCR_RANGES
 
-#: What normalized ``image_s1`` is where there is no radar: the lower end of both ranges,
-#: -25 dB in VV and -32.5 dB in VH. Hardly any ground returns so little in both.
+#: Value of normalized ``image_s1`` where there is no image of Sentinel-1: what
+#: :data:`~torchgeo_planetcr.transforms.PlanetCRNormalize` makes of -25 dB in VV and
+#: -32.5 dB in VH, the lower ends of both ranges. Hardly any ground returns so little in
+#: both.
 MISSING_BACKSCATTER = 0.0
 
 
@@ -39,10 +41,9 @@ class RandomSpeckle(BatchAugmentation):
 
     Speckle of *L* looks is a factor of the power, with a gamma distribution of mean 1
     and variance 1 / *L*, independent in VV and VH and in each pixel of Sentinel-1. Real
-    images have some already (that of a pixel of 10 m has about five looks), and this
-    adds to it.
+    images already have speckle, of about five looks in a pixel of 10 m. This adds more.
 
-    Of a batch, ``image_s1`` changes.
+    In a batch, ``image_s1`` changes.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
@@ -59,9 +60,9 @@ class RandomSpeckle(BatchAugmentation):
         """Initialize a new RandomSpeckle instance.
 
         Args:
-            looks: Least and largest number of looks; each sample draws one.
-            pixel: Size of a pixel of Sentinel-1 in those of ``image_s1``, between which
-                speckle is interpolated: 10 / 3 on the grid of 3 m, and 1 on its own
+            looks: Least and largest number of looks. Each sample draws one.
+            pixel: Size of a pixel of Sentinel-1 in pixels of ``image_s1``: 10 / 3 on
+                the grid of 3 m, to which speckle is interpolated, and 1 on its own grid
                 (``alignment='native'``).
             p: Probability of applying the augmentation to each sample.
             same_on_batch: Apply the same speckle across the batch.
@@ -115,12 +116,13 @@ class RandomSpeckle(BatchAugmentation):
 
 
 class RandomBackscatterGain(BatchAugmentation):
-    """Multiply backscatter by a gain, another one in VV than in VH.
+    """Multiply backscatter by a gain, one for VV and another one for VH.
 
-    It stands for what differs from one image to the next: calibration, to which
-    Sentinel-1 is specified as 1 dB, the angle of incidence, and wet soil.
+    It simulates what differs from one image to the next: calibration, which is
+    specified to 1 dB for Sentinel-1, the angle of incidence, and the wetness of the
+    soil.
 
-    Of a batch, ``image_s1`` changes.
+    In a batch, ``image_s1`` changes.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
@@ -135,7 +137,7 @@ class RandomBackscatterGain(BatchAugmentation):
         """Initialize a new RandomBackscatterGain instance.
 
         Args:
-            gain: Least and largest gain in dB; each sample draws one for VV and one for
+            gain: Least and largest gain in dB. Each sample draws one for VV and one for
                 VH.
             p: Probability of applying the augmentation to each sample.
             same_on_batch: Apply the same gains across the batch.
@@ -175,13 +177,14 @@ class RandomBackscatterGain(BatchAugmentation):
 
 
 class RandomModalityDropout(BatchAugmentation):
-    """Leave out the radar of whole samples.
+    """Leave out Sentinel-1 of whole samples.
 
-    Where a sample has none, it is :data:`MISSING_BACKSCATTER` everywhere. A network that
-    was trained with it restores images without radar, too, if it is given the same.
+    Their ``image_s1`` becomes :data:`MISSING_BACKSCATTER` everywhere. A network that
+    was trained with this also restores images without Sentinel-1, if ``image_s1`` is
+    the same constant.
 
-    Of a batch, ``image_s1`` changes. This one comes after other augmentations of radar,
-    which would change the constant.
+    In a batch, ``image_s1`` changes. This augmentation comes after others of
+    ``image_s1``, which would change the constant.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
@@ -192,8 +195,8 @@ class RandomModalityDropout(BatchAugmentation):
         """Initialize a new RandomModalityDropout instance.
 
         Args:
-            p: Probability of leaving out the radar of each sample.
-            same_on_batch: Leave out the radar of all samples of a batch, or of none.
+            p: Probability of leaving out Sentinel-1 of each sample.
+            same_on_batch: Leave out Sentinel-1 of all samples of a batch, or of none.
             keepdim: Whether to keep the output shape the same as input (True)
                 or broadcast it to the batch form (False).
         """
@@ -206,7 +209,7 @@ class RandomModalityDropout(BatchAugmentation):
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """Leave out the radar.
+        """Leave out Sentinel-1.
 
         Args:
             input: VV and VH of shape (B, 2, H, W), in [0, 1].
