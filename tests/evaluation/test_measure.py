@@ -229,7 +229,7 @@ class TestLandCover:
     def test_counts(self, patches: EvaluationPatches, num_classes: int) -> None:
         torch.manual_seed(0)
         model = SemanticSegmentation(
-            'unet', 'resnet18', in_channels=4, num_classes=num_classes
+            'fcn', num_filters=4, in_channels=4, num_classes=num_classes
         ).eval()
         methods = {'copy': 'copy', 'same': Copy(), 'other': Darker()}
         measurement = measure(methods, patches, landcover_model=model)
@@ -241,11 +241,11 @@ class TestLandCover:
         assert not torch.equal(found['cloudy'], found['clear'])
 
         expected = torch.zeros(2, 2, num_classes, num_classes, dtype=torch.int64)
-        labelled = PlanetCR(
+        labeled = PlanetCR(
             patches.dataset.root, 'test', landcover_level=1 if num_classes == 7 else 2
         )
         for number, area in enumerate((0, 1, 1)):
-            sample = PlanetCRNormalize()(labelled[patches.windows[number]])
+            sample = PlanetCRNormalize()(labeled[patches.windows[number]])
             prediction = predict_landcover(model, sample['image_clear'][None])
             mask, mask_cloud = sample['mask'][None], sample['mask_cloud'][None]
             counts = confusion(prediction, mask, mask_cloud, num_classes)

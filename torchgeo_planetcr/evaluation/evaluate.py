@@ -176,7 +176,7 @@ def evaluate(
         split,
         methods,
         landcover_model,
-        *_choose_protocol(protocol, size, alignment),
+        *choose_protocol(protocol, size, alignment),
     )
     measurement, trainer = _measure(
         inputs, batch_size, num_workers, accelerator, devices
@@ -188,10 +188,19 @@ def evaluate(
     return to_text(results.summary, out)
 
 
-def _choose_protocol(
+def choose_protocol(
     name: str, size: int | None, alignment: Literal['geo', 'reference'] | None
 ) -> tuple[Protocol, str]:
-    """Return a protocol with another window or alignment, and its name."""
+    """Choose a protocol, and perhaps another window or alignment.
+
+    Args:
+        name: Name of the protocol.
+        size: Size of the window in pixels, None for that of the protocol.
+        alignment: 'geo' or 'reference', None for that of the protocol.
+
+    Returns:
+        The protocol, and its name, which says whether it was modified.
+    """
     original = PROTOCOLS[name]
     chosen = original._replace(
         size=original.size if size is None else size,
