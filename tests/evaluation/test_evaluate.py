@@ -19,7 +19,6 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
-from cloudy_tree import make_cloudy
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchgeo.tasks import BaseTask, SemanticSegmentation
@@ -28,6 +27,7 @@ from torchvision.models import alexnet
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate
 from torchgeo_planetcr.evaluation import EvaluationPatches
 from torchgeo_planetcr.evaluation.evaluate import choose_protocol
+from torchgeo_planetcr.evaluation.report import strata
 from torchgeo_planetcr.evaluation.summary import from_json, to_json
 from torchgeo_planetcr.main import main
 from torchgeo_planetcr.metrics import LPIPS, PROTOCOLS
@@ -83,6 +83,7 @@ def save(task: BaseTask, path: Path) -> Path:
 
 def work(tree: Path, checkpoint: Path, folder: Path) -> None:
     """Run the command for three patches, and for one: a process has nothing to do."""
+    strata.DRAWN_METRICS = ()
     options = ['--devices=2', '--accelerator=cpu', f'--size={SIZE}']
     for split, methods in (('test', ['copy', f'net={checkpoint}']), ('val', ['copy'])):
         out = [f'--split={split}', f'--out={folder / split}']
@@ -101,9 +102,15 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no charts, which take most of the time, but for the shared result."""
+    monkeypatch.setattr(strata, 'DRAWN_METRICS', ())
+
+
 @pytest.fixture(scope='module')
-def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cloudy(root, tmp_path_factory.mktemp('evaluate') / 'root')
+def tree(cloudy_root: Path) -> Path:
+    return cloudy_root
 
 
 @pytest.fixture(scope='module')

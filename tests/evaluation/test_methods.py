@@ -44,7 +44,7 @@ def patches(root: Path) -> EvaluationPatches:
 
 @pytest.fixture(scope='module')
 def windows(root: Path) -> EvaluationPatches:
-    """Windows of 40 x 40 pixels in their centre."""
+    """Windows of 40 x 40 pixels in their center."""
     return EvaluationPatches(PlanetCR(root, 'test'), 40)
 
 

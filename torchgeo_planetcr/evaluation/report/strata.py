@@ -64,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 #: Metrics that are drawn. RMSE would show what PSNR and MAE do.
-DRAWN_METRICS = ('PSNR', 'SSIM', 'SAM', 'MAE', 'LPIPS')
+DRAWN_METRICS: Sequence[str] = ('PSNR', 'SSIM', 'SAM', 'MAE', 'LPIPS')
 
 #: Largest number of strata that have a row of their own in a chart.
 MAX_CHART_ROWS = 20
