@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Literal, NamedTuple, cast
 
@@ -89,7 +89,10 @@ class Inputs(NamedTuple):
     patches: EvaluationPatches
     areas: Areas
     methods: Mapping[str, Method]
+
+    #: Network that maps land cover, and the path of its checkpoint, if there is one.
     landcover_model: SemanticSegmentation | None
+    landcover_path: Path | None
 
     #: What a reader of the figures should know.
     notes: list[str]
@@ -161,31 +164,27 @@ def evaluate(
         ValueError: If an argument is unknown, if *out* is *root*, if the data are NaN,
             a checkpoint does not fit, or predictions are missing, too many or wrong.
     """
-    for name, value, allowed in (
-        ('protocol', protocol, PROTOCOLS),
-        ('alignment', alignment, (None, *ALIGNMENTS)),
-        ('table', table, TABLES),
-    ):
-        if value not in allowed:
-            names = ', '.join(filter(None, allowed))
-            raise ValueError(f'{name}={value!r} is not one of {names}')
+    _check_choice('protocol', protocol, PROTOCOLS)
+    _check_choice('alignment', alignment or 'geo', ALIGNMENTS)
+    _check_choice('table', table, TABLES)
     check_folder(out, root, overwrite)
 
-    inputs = _load(
-        root,
-        split,
-        methods,
-        landcover_model,
-        *choose_protocol(protocol, size, alignment),
-    )
+    chosen, name = choose_protocol(protocol, size, alignment)
+    inputs = _load(root, split, methods, landcover_model, chosen, name)
     measurement, trainer = _measure(
         inputs, batch_size, num_workers, accelerator, devices
     )
     if not trainer.is_global_zero:
         return None
-    results = _summarize(inputs, measurement, trainer, landcover_model)
+    results = _summarize(inputs, measurement, trainer)
     _write(results, measurement, trainer, out, table)
     return to_text(results.summary, out)
+
+
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Check that an argument is one of several values."""
+    if value not in choices:
+        raise ValueError(f'{name}={value!r} is not one of {", ".join(choices)}')
 
 
 def choose_protocol(
@@ -213,21 +212,21 @@ def _load(
     root: Path,
     split: Literal['train', 'val', 'test'],
     methods: Sequence[Path] | Mapping[str, Path | nn.Module],
-    landcover_model: Path | None,
+    landcover_path: Path | None,
     protocol: Protocol,
     protocol_name: str,
 ) -> Inputs:
     """Load data and networks."""
     with warnings.catch_warnings(record=True) as caught:
-        # What is left out belongs beside the figures
+        # A warning about patches that are left out becomes a note beside the figures
         warnings.simplefilter('always', UserWarning)
         dataset = PlanetCR(root, split, alignment=protocol.alignment)
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     patches = EvaluationPatches(dataset, protocol.size)
     loaded = load_methods(methods, patches)
-    network = None
-    if landcover_model is not None:
-        network = load_landcover_model(landcover_model)
+    landcover_model = None
+    if landcover_path is not None:
+        landcover_model = load_landcover_model(landcover_path)
     metrics = dict(protocol.metrics)
     if protocol_name.startswith('standard'):
         if os.path.isfile(LPIPS.weights_path()):
@@ -237,9 +236,16 @@ def _load(
                 'LPIPS was not computed, as the weights of AlexNet are not installed '
                 f'in {LPIPS.weights_path()}.'
             )
-    areas = Areas(patches.table['aoi'].tolist())
     return Inputs(
-        protocol, protocol_name, metrics, patches, areas, loaded, network, notes
+        protocol=protocol,
+        protocol_name=protocol_name,
+        metrics=metrics,
+        patches=patches,
+        areas=Areas(patches.table['aoi'].tolist()),
+        methods=loaded,
+        landcover_model=landcover_model,
+        landcover_path=landcover_path,
+        notes=notes,
     )
 
 
@@ -273,19 +279,9 @@ def _measure(
     return measurement, trainer
 
 
-def _summarize(
-    inputs: Inputs,
-    measurement: Measurement,
-    trainer: Trainer,
-    landcover_model: Path | None,
-) -> Results:
+def _summarize(inputs: Inputs, measurement: Measurement, trainer: Trainer) -> Results:
     """Compute all figures and rows, and say what they were made with."""
     rows, all_figures, all_comparisons = _count(measurement, inputs.areas)
-    landcover = None
-    if inputs.landcover_model is not None and landcover_model is not None:
-        landcover = _landcover(
-            measurement, inputs.areas, inputs.landcover_model, landcover_model
-        )
     summary = Summary(
         format=FORMAT,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -300,7 +296,7 @@ def _summarize(
         methods={name: method.describe() for name, method in inputs.methods.items()},
         figures=all_figures,
         comparisons=all_comparisons,
-        landcover=landcover,
+        landcover=_landcover(inputs, measurement),
         notes=[*inputs.notes, *_notes(measurement)],
     )
     return Results(summary, rows)
@@ -407,14 +403,15 @@ def _count(
     return rows, found, comparisons(estimates, metrics, areas)
 
 
-def _landcover(
-    measurement: Measurement, areas: Areas, model: SemanticSegmentation, path: Path
-) -> LandCoverSummary:
-    """Summarize how well land cover is mapped from each image."""
+def _landcover(inputs: Inputs, measurement: Measurement) -> LandCoverSummary | None:
+    """Summarize how well land cover is mapped from each image, if it is."""
+    model, path = inputs.landcover_model, inputs.landcover_path
+    if model is None or path is None:
+        return None
     level = landcover_level(model)
     found = landcover_figures(
         {name: counts.numpy() for name, counts in measurement.landcover.items()},
-        areas.weights,
+        inputs.areas.weights,
         PlanetCRWorldCover.classes[level],
     )
     network = LandCoverModel(

@@ -56,7 +56,7 @@ class MethodDescription:
     #: Path of the checkpoint or of the folder of predictions, if there is one.
     source: str | None
 
-    #: SHA-256 of the checkpoint, or :func:`fingerprint` of the predictions.
+    #: SHA-256 of the checkpoint, or fingerprint of the predictions.
     sha256: str | None
 
 
