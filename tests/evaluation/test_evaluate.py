@@ -12,14 +12,13 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 import torch
-from cloudy_tree import make_cloudy
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchgeo.tasks import BaseTask, SemanticSegmentation
@@ -27,8 +26,11 @@ from torchvision.models import alexnet
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate
 from torchgeo_planetcr.evaluation import EvaluationPatches
+from torchgeo_planetcr.evaluation.evaluate import choose_protocol
+from torchgeo_planetcr.evaluation.report import strata
+from torchgeo_planetcr.evaluation.summary import from_json, to_json
 from torchgeo_planetcr.main import main
-from torchgeo_planetcr.metrics import LPIPS
+from torchgeo_planetcr.metrics import LPIPS, PROTOCOLS
 from torchgeo_planetcr.transforms import PlanetCRNormalize
 
 #: A data frame, whose elements may be anything to a type checker.
@@ -81,6 +83,7 @@ def save(task: BaseTask, path: Path) -> Path:
 
 def work(tree: Path, checkpoint: Path, folder: Path) -> None:
     """Run the command for three patches, and for one: a process has nothing to do."""
+    strata.DRAWN_METRICS = ()
     options = ['--devices=2', '--accelerator=cpu', f'--size={SIZE}']
     for split, methods in (('test', ['copy', f'net={checkpoint}']), ('val', ['copy'])):
         out = [f'--split={split}', f'--out={folder / split}']
@@ -99,9 +102,15 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no charts, which take most of the time, but for the shared result."""
+    monkeypatch.setattr(strata, 'DRAWN_METRICS', ())
+
+
 @pytest.fixture(scope='module')
-def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cloudy(root, tmp_path_factory.mktemp('evaluate') / 'root')
+def tree(cloudy_root: Path) -> Path:
+    return cloudy_root
 
 
 @pytest.fixture(scope='module')
@@ -288,6 +297,12 @@ class TestFiles:
         assert summary['landcover'] is None
         assert any('AlexNet' in note for note in summary['notes'])
 
+    def test_format(self, result: Result) -> None:
+        """What is written is what the types of the summary say, in their order."""
+        content = (result.out / 'summary.json').read_text()
+        found = to_json(from_json(json.loads(content)))
+        assert json.dumps(found, indent=1) == content
+
     def test_fingerprint(self, result: Result, tree: Path) -> None:
         """What sha256sum prints of the files of the split, hashed."""
         names = sorted(
@@ -313,7 +328,7 @@ class TestFiles:
         lines = result.text.splitlines()
         assert lines[0] == f'Split test of {tree}: 3 patches, 2 areas'
         assert lines[1] == (
-            'Protocol: standard (modified), 64 x 64 pixels in the centre of each patch'
+            'Protocol: standard (modified), 64 x 64 pixels in the center of each patch'
         )
         assert lines[3].split() == METRICS
         assert [line.split()[0] for line in lines[4:9]] == list(
@@ -384,6 +399,7 @@ def processes(
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes(processes: Path, result: Result) -> None:
     found = load(processes / 'test')
     check_same(found, result)
@@ -392,6 +408,7 @@ def test_two_processes(processes: Path, result: Result) -> None:
     assert (processes / 'printed.txt').read_text().count('Report: ') == 2
 
 
+@pytest.mark.slow
 def test_more_processes_than_patches(
     processes: Path, tree: Path, tmp_path: Path
 ) -> None:
@@ -425,24 +442,41 @@ def test_overwrite(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('options', 'name'),
+    ('protocol', 'size', 'alignment', 'name'),
     [
-        ({'protocol': 'reference', 'size': 160}, 'reference'),
-        ({'protocol': 'reference', 'alignment': 'reference'}, 'reference'),
-        ({'protocol': 'reference', 'alignment': 'geo'}, 'reference (modified)'),
-        ({'protocol': 'reference', 'size': 40}, 'reference (modified)'),
-        ({'alignment': 'geo'}, 'standard'),
-        ({'size': 300}, 'standard (modified)'),
+        ('reference', 160, None, 'reference'),
+        ('reference', None, 'reference', 'reference'),
+        ('reference', None, 'geo', 'reference (modified)'),
+        ('reference', 40, None, 'reference (modified)'),
+        ('standard', None, 'geo', 'standard'),
+        ('standard', 300, None, 'standard (modified)'),
+        ('standard', None, 'reference', 'standard (modified)'),
     ],
 )
 def test_name_of_the_protocol(
-    tree: Path, tmp_path: Path, options: dict[str, Any], name: str
+    protocol: str,
+    size: int | None,
+    alignment: Literal['geo', 'reference'] | None,
+    name: str,
 ) -> None:
+    original = PROTOCOLS[protocol]
+    chosen, found = choose_protocol(protocol, size, alignment)
+    assert found == name
+    assert chosen.metrics == original.metrics
+    assert chosen.size == (size or original.size)
+    assert chosen.alignment == (alignment or original.alignment)
+
+
+def test_modified_protocol(tree: Path, tmp_path: Path) -> None:
+    """Its name, window and alignment are those of the summary and of the text."""
+    options: dict[str, Any] = {'protocol': 'reference', 'size': 40, 'alignment': 'geo'}
     text = evaluate(tree, ['copy'], tmp_path, 'val', accelerator='cpu', **options)
-    summary = load(tmp_path).summary
-    assert summary['protocol']['name'] == name
+    protocol = load(tmp_path).summary['protocol']
+    assert protocol['name'] == 'reference (modified)'
+    assert protocol['size'] == [40, 40]
+    assert protocol['alignment'] == 'geo'
     assert text is not None
-    assert f'Protocol: {name}, ' in text
+    assert 'Protocol: reference (modified), 40 x 40 pixels' in text
 
 
 class Brighter(nn.Module):
@@ -513,7 +547,11 @@ def test_land_cover(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    task = SemanticSegmentation('unet', 'resnet18', in_channels=4, num_classes=7)
+    task = SemanticSegmentation('fcn', num_filters=8, in_channels=4, num_classes=7)
+    # Without biases, what is mapped depends on the image
+    for parameter in task.parameters():
+        if parameter.ndim == 1:
+            nn.init.zeros_(parameter)
     path = save(task, tmp_path / 'landcover.ckpt')
     out = tmp_path / 'out'
     options = [f'--size={SIZE}', '--batch-size=2', '--accelerator=cpu', f'--out={out}']
@@ -524,8 +562,8 @@ def test_land_cover(
     assert landcover['model'] == {
         'source': str(path),
         'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
-        'model': 'unet',
-        'backbone': 'resnet18',
+        'model': 'fcn',
+        'backbone': 'resnet50',
         'level': 1,
     }
     keys = ['image', 'pixels', 'class']
@@ -550,7 +588,10 @@ def test_lpips(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     os.makedirs(os.path.dirname(LPIPS.weights_path()))
     torch.manual_seed(0)
-    weights = {f'features.{k}': v for k, v in alexnet().features.state_dict().items()}
+    # Random numbers of the right shapes, without those of the large classifier
+    with torch.device('meta'):
+        shapes = alexnet().features.state_dict()
+    weights = {f'features.{k}': 0.05 * torch.randn(v.shape) for k, v in shapes.items()}
     torch.save(weights, LPIPS.weights_path())
     out = tmp_path / 'out'
     text = evaluate(tree, ['copy'], out, 'val', **QUIET)
@@ -635,7 +676,7 @@ class TestErrors:
             ),
             ({'size': 301}, 'size=301 is larger than'),
             ({'size': 0}, 'size'),
-            ({'methods': []}, 'There is nothing to evaluate'),
+            ({'methods': []}, 'nothing to evaluate'),
             ({'accelerator': 'abacus'}, 'abacus'),
             ({'batch_size': 0}, 'batch_size'),
         ],

@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import math
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from torchgeo_planetcr import CloudRemoval, PlanetCR
 from torchgeo_planetcr.datasets import PlanetCRWorldCover
 from torchgeo_planetcr.evaluation.landcover import (
     confusion,
+    convert_level,
     landcover_figures,
     landcover_level,
     load_landcover_model,
     predict_landcover,
-    to_level,
 )
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
@@ -87,10 +88,10 @@ def slow_iou(
         counted &= cloud == (region == 'cloudy')
     result = {}
     for i, name in enumerate(CLASSES):
-        labelled = {*np.flatnonzero(counted & (mask == i))}
+        labeled = {*np.flatnonzero(counted & (mask == i))}
         predicted = {*np.flatnonzero(counted & (prediction == i))}
-        if labelled:
-            result[name] = len(labelled & predicted) / len(labelled | predicted)
+        if labeled:
+            result[name] = len(labeled & predicted) / len(labeled | predicted)
     result['mean'] = sum(result.values()) / len(result)
     return result
 
@@ -138,7 +139,7 @@ def test_confusion_errors(pixels: Pixels) -> None:
         confusion(pixels['cloudy'], mask, 255 * mask_cloud, K)
 
 
-def test_to_level(root: Path) -> None:
+def test_convert_level(root: Path) -> None:
     """As the data set has it, which translates WorldCover's codes at once."""
     levels: dict[Any, PlanetCR] = {
         level: PlanetCR(root, 'train', ['worldcover'], landcover_level=level)
@@ -148,75 +149,73 @@ def test_to_level(root: Path) -> None:
     for query in CenterNativePatchSampler(levels[2], size=None):
         mask = levels[2][query]['mask']
         seen |= {*mask.unique().tolist()}
-        assert torch.equal(to_level(mask, 1), levels[1][query]['mask'])
-        assert torch.equal(to_level(mask.byte(), 2), mask)
+        assert torch.equal(convert_level(mask, 1), levels[1][query]['mask'])
+        assert torch.equal(convert_level(mask.byte(), 2), mask)
     assert seen == {*range(11), 255}
 
 
 def test_figures(
     pixels: Pixels, confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    records = landcover_figures(confusions, weights, CLASSES)
-    assert list(records) == ['figures', 'gaps', 'comparisons']
-    figures, gaps, comparisons = records.values()
+    figures, gaps, comparisons = landcover_figures(confusions, weights, CLASSES)
     names = ['mean', *CLASSES]
     order = [(i, p, c) for p in PIXELS for i in IMAGES for c in names]
-    assert [(f['image'], f['pixels'], f['class']) for f in figures] == order
+    assert [(f.image, f.pixels, f.label) for f in figures] == order
     order = [key for key in order if key[0] != 'clear']
-    assert [(g['image'], g['pixels'], g['class']) for g in gaps] == order
+    assert [(g.image, g.pixels, g.label) for g in gaps] == order
 
     order = [(p, c) for p in PIXELS for c in names]
-    assert [(c['pixels'], c['class']) for c in comparisons] == order
-    pairs = {(c['image'], c['baseline']) for c in comparisons}
+    assert [(c.pixels, c.label) for c in comparisons] == order
+    pairs = {(c.image, c.baseline) for c in comparisons}
     assert pairs == {('restored', 'cloudy')}
 
     everywhere = list(range(AREAS))
-    draws = [np.repeat(everywhere, row).tolist() for row in weights]
-    comparison_of = {(c['pixels'], c['class']): c for c in comparisons}
-    gap_of = {(g['image'], g['pixels'], g['class']): g for g in gaps}
+    draws = [everywhere, *(np.repeat(everywhere, row).tolist() for row in weights)]
+    # The figures themselves, then those of each resample
+    ious = {
+        (image, region): [slow_iou(pixels, image, region, draw) for draw in draws]
+        for image in IMAGES
+        for region in PIXELS
+    }
+    comparison_of = {(c.pixels, c.label): c for c in comparisons}
+    gap_of = {(g.image, g.pixels, g.label): g for g in gaps}
     for figure in figures:
-        image, region, name = (figure[key] for key in ('image', 'pixels', 'class'))
-        resampled = [slow_iou(pixels, image, region, draw) for draw in draws]
-        iou = slow_iou(pixels, image, region, everywhere)
+        image, region, name = figure.image, figure.pixels, figure.label
+        iou, *resampled = ious[image, region]
         if name == 'e':
-            assert figure['count'] == 0
-            assert math.isnan(figure['iou'])
+            assert figure.count == 0
+            assert math.isnan(figure.iou)
             continue
-        assert figure['iou'] == pytest.approx(iou[name], rel=1e-12)
+        assert figure.iou == pytest.approx(iou[name], rel=1e-12)
         gap = gap_of.get((image, region, name))
+        cases: list[tuple[Any, list[float]]]
         cases = [(figure, [r[name] for r in resampled if name in r])]
         if gap:
-            clear = slow_iou(pixels, 'clear', region, everywhere)
-            assert gap['gap'] == pytest.approx(clear[name] - iou[name], abs=1e-12)
-            pairs = [
-                (slow_iou(pixels, 'clear', region, d), r)
-                for d, r in zip(draws, resampled)
-            ]
+            clear, *others = ious['clear', region]
+            assert gap.gap == pytest.approx(clear[name] - iou[name], abs=1e-12)
+            pairs = zip(others, resampled)
             cases.append((gap, [c[name] - r[name] for c, r in pairs if name in r]))
         if image == 'restored':
             row = comparison_of[region, name]
-            cloudy = slow_iou(pixels, 'cloudy', region, everywhere)
+            cloudy, *others = ious['cloudy', region]
             difference = iou[name] - cloudy[name]
-            assert row['difference'] == pytest.approx(difference, abs=1e-12)
-            pairs = [
-                (slow_iou(pixels, 'cloudy', region, d), r)
-                for d, r in zip(draws, resampled)
-            ]
+            assert row.difference == pytest.approx(difference, abs=1e-12)
+            pairs = zip(others, resampled)
             cases.append((row, [r[name] - c[name] for c, r in pairs if name in r]))
         for row, values in cases:
             if name == 'd':
-                assert math.isnan(row['low'])
-                assert math.isnan(row['high'])
+                assert math.isnan(row.low)
+                assert math.isnan(row.high)
             else:
                 limits = np.percentile(values, [2.5, 97.5])
-                assert [row['low'], row['high']] == pytest.approx(limits, abs=1e-12)
-                assert row['low'] < row['high']
+                assert [row.low, row.high] == pytest.approx(limits, abs=1e-12)
+                assert row.low < row.high
 
 
 def test_figures_against_torchmetrics(
     pixels: Pixels, confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    figures = landcover_figures(confusions, weights, CLASSES)['figures']
+    figures = landcover_figures(confusions, weights, CLASSES).figures
     for image in IMAGES:
         for region in PIXELS:
             metric = MulticlassJaccardIndex(K, average='none', ignore_index=255)
@@ -225,9 +224,9 @@ def test_figures_against_torchmetrics(
                 there = pixels['mask_cloud'] == (region == 'cloudy')
             expected = metric(pixels[image][there], pixels['mask'][there])[:4].tolist()
             found = [
-                figure['iou']
+                figure.iou
                 for figure in figures
-                if (figure['image'], figure['pixels']) == (image, region)
+                if (figure.image, figure.pixels) == (image, region)
             ]
             assert found[1:5] == pytest.approx(expected, rel=1e-6)
             # torchmetrics counts the fifth, which is only predicted, with 0
@@ -237,12 +236,10 @@ def test_figures_against_torchmetrics(
 def test_figures_are_plain(
     confusions: dict[str, NDArray[np.int64]], weights: NDArray[np.int64]
 ) -> None:
-    figures, gaps, comparisons = landcover_figures(
-        confusions, weights, CLASSES
-    ).values()
-    for row in figures + gaps + comparisons:
-        assert {type(value) for value in row.values()} <= {str, float, int}
-    counts = [f['count'] for f in figures if f['pixels'] == 'all'][: K + 1]
+    figures, gaps, comparisons = landcover_figures(confusions, weights, CLASSES)
+    for row in (*figures, *gaps, *comparisons):
+        assert {type(value) for value in astuple(row)} <= {str, float, int}
+    counts = [f.count for f in figures if f.pixels == 'all'][: K + 1]
     assert counts[0] == sum(counts[1:])
     assert type(counts[0]) is int
 
@@ -254,15 +251,13 @@ def test_order_of_areas(
     expected = landcover_figures(confusions, weights, CLASSES)
     permuted = {image: counts[order] for image, counts in confusions.items()}
     found = landcover_figures(permuted, weights[:, order], CLASSES)
-    for rows, others in zip(found.values(), expected.values(), strict=True):
-        assert len(rows) == len(others)
-        for row, other in zip(rows, others):
-            assert row.keys() == other.keys()
-            for key, value in row.items():
+    for rows, others in zip(found, expected, strict=True):
+        for row, other in zip(rows, others, strict=True):
+            for value, wanted in zip(astuple(row), astuple(other), strict=True):
                 if isinstance(value, str):
-                    assert value == other[key]
+                    assert value == wanted
                 else:
-                    assert value == pytest.approx(other[key], abs=1e-12, nan_ok=True)
+                    assert value == pytest.approx(wanted, abs=1e-12, nan_ok=True)
 
 
 def test_perfect_prediction(pixels: Pixels, weights: NDArray[np.int64]) -> None:
@@ -271,14 +266,14 @@ def test_perfect_prediction(pixels: Pixels, weights: NDArray[np.int64]) -> None:
     perfect = counts.reshape(AREAS, 2, 2, K, K).sum(dim=1).numpy()
     figures, gaps, comparisons = landcover_figures(
         {'clear': perfect, 'cloudy': perfect}, weights, CLASSES
-    ).values()
+    )
     assert comparisons == []
     for figure in figures:
-        if figure['class'] in ('mean', 'a', 'b', 'c'):
-            assert [figure[key] for key in ('iou', 'low', 'high')] == [1, 1, 1]
+        if figure.label in ('mean', 'a', 'b', 'c'):
+            assert [figure.iou, figure.low, figure.high] == [1, 1, 1]
     for gap in gaps:
-        if gap['class'] in ('mean', 'a', 'b', 'c'):
-            assert [gap[key] for key in ('gap', 'low', 'high')] == [0, 0, 0]
+        if gap.label in ('mean', 'a', 'b', 'c'):
+            assert [gap.gap, gap.low, gap.high] == [0, 0, 0]
 
 
 @pytest.mark.parametrize('number', [1, 4, 5])
@@ -286,15 +281,15 @@ def test_few_areas(confusions: dict[str, NDArray[np.int64]], number: int) -> Non
     few = {image: counts[:number] for image, counts in confusions.items()}
     rng = np.random.default_rng(0)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=20)
-    figures, gaps, comparisons = landcover_figures(few, weights, CLASSES).values()
-    for row in figures + gaps + comparisons:
-        if row['class'] == 'mean' and row['pixels'] == 'all':
-            assert math.isnan(row['low']) == (number < 5)
-            assert math.isnan(row['high']) == (number < 5)
-        elif row['class'] == 'd' or number < 5:
-            assert math.isnan(row['low'])
-            assert math.isnan(row['high'])
-    assert figures[0]['iou'] > 0.5
+    figures, gaps, comparisons = landcover_figures(few, weights, CLASSES)
+    for row in (*figures, *gaps, *comparisons):
+        if row.label == 'mean' and row.pixels == 'all':
+            assert math.isnan(row.low) == (number < 5)
+            assert math.isnan(row.high) == (number < 5)
+        elif row.label == 'd' or number < 5:
+            assert math.isnan(row.low)
+            assert math.isnan(row.high)
+    assert figures[0].iou > 0.5
 
 
 def test_pairs(
@@ -302,7 +297,7 @@ def test_pairs(
 ) -> None:
     more = confusions | {'a': confusions['cloudy'], 'b': confusions['restored']}
     found = landcover_figures(more, weights, CLASSES)
-    pairs = [(c['image'], c['baseline']) for c in found['comparisons']]
+    pairs = [(c.image, c.baseline) for c in found.comparisons]
     assert list(dict.fromkeys(pairs)) == [
         ('restored', 'cloudy'),
         ('a', 'cloudy'),
@@ -311,26 +306,27 @@ def test_pairs(
         ('b', 'restored'),
         ('b', 'a'),
     ]
-    for row in found['comparisons']:
-        same = (row['image'], row['baseline']) in (('a', 'cloudy'), ('b', 'restored'))
-        if row['class'] == 'mean':
-            assert (row['difference'] == row['low'] == row['high'] == 0) == same
+    for row in found.comparisons:
+        same = (row.image, row.baseline) in (('a', 'cloudy'), ('b', 'restored'))
+        if row.label == 'mean':
+            assert (row.difference == row.low == row.high == 0) == same
 
 
 def test_no_cloud_anywhere(pixels: Pixels, weights: NDArray[np.int64]) -> None:
     mask = pixels['mask']
     counts = confusion(pixels['clear'], mask, torch.zeros_like(mask), K)
     areas = counts.reshape(AREAS, 2, 2, K, K).sum(dim=1).numpy()
-    figures = landcover_figures({'clear': areas}, weights, CLASSES)['figures']
+    figures = landcover_figures({'clear': areas}, weights, CLASSES).figures
     of_all, cloudy, clear = (
-        [f for f in figures if f['pixels'] == region] for region in PIXELS
+        [f for f in figures if f.pixels == region] for region in PIXELS
     )
     for figure in cloudy:
-        assert figure['count'] == 0
-        assert all(math.isnan(figure[key]) for key in ('iou', 'low', 'high'))
+        assert figure.count == 0
+        assert all(map(math.isnan, (figure.iou, figure.low, figure.high)))
     for figure, same in zip(clear, of_all):
         for key in ('iou', 'low', 'high', 'count'):
-            assert figure[key] == pytest.approx(same[key], nan_ok=True)
+            wanted = getattr(same, key)
+            assert getattr(figure, key) == pytest.approx(wanted, nan_ok=True)
 
 
 def save(task: BaseTask, path: Path) -> Path:
@@ -441,12 +437,12 @@ def test_predict_without_encoder() -> None:
 
 
 def test_public_sample(sample_root: Path) -> None:
-    """Each labelled pixel counts once, whatever predicts it."""
+    """Each labeled pixel counts once, whatever predicts it."""
     dataset = PlanetCR(sample_root, 'test')
     sample = {key: value[None] for key, value in dataset[:].items()}
     torch.manual_seed(0)
     model = segmentation(num_classes=7).eval()
-    mask = to_level(sample['mask'], landcover_level(model))
+    mask = convert_level(sample['mask'], landcover_level(model))
     confusions = {}
     for image, key in (('clear', 'image_clear'), ('cloudy', 'image')):
         prediction = predict_landcover(model, sample[key] / 10000)
@@ -454,10 +450,10 @@ def test_public_sample(sample_root: Path) -> None:
         confusions[image] = counts.numpy()
     figures, gaps, _ = landcover_figures(
         confusions, np.ones((5, 1)), PlanetCRWorldCover.classes[1]
-    ).values()
-    mean = {(f['image'], f['pixels']): f for f in figures if f['class'] == 'mean'}
-    whole, cloudy, clear = (mean['clear', region]['count'] for region in PIXELS)
+    )
+    mean = {(f.image, f.pixels): f for f in figures if f.label == 'mean'}
+    whole, cloudy, clear = (mean['clear', region].count for region in PIXELS)
     assert whole == cloudy + clear == (mask != 255).sum()
     assert cloudy == (sample['mask_cloud'] == 1)[mask != 255].sum()
-    gap = mean['clear', 'all']['iou'] - mean['cloudy', 'all']['iou']
-    assert gaps[0]['gap'] == pytest.approx(gap)
+    gap = mean['clear', 'all'].iou - mean['cloudy', 'all'].iou
+    assert gaps[0].gap == pytest.approx(gap)

@@ -9,13 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from report_summary import make_summary
 
-from torchgeo_planetcr.evaluation.output import (
-    check_folder,
-    to_text,
-    without_nan,
-    write,
-)
+from torchgeo_planetcr.evaluation.output import check_folder, to_text, write
+from torchgeo_planetcr.evaluation.summary import from_json
 
 FILES = ('patches.parquet', 'patches.csv', 'report.html', 'summary.json')
 
@@ -69,15 +66,6 @@ class TestCheckFolder:
             check_folder(folder / 'out', tmp_path / 'data', overwrite=False)
 
 
-def test_without_nan() -> None:
-    inner = [1.5, math.nan, {'b': math.nan, 'c': 'nan'}]
-    value = {'a': inner, 'd': 3, 'e': None}
-    found = without_nan(value)
-    assert found == {'a': [1.5, None, {'b': None, 'c': 'nan'}], 'd': 3, 'e': None}
-    # What was given stays
-    assert inner[1] is not None
-
-
 class TestWrite:
     def test_parquet(self, tmp_path: Path) -> None:
         out = tmp_path / 'deep' / 'out'
@@ -119,31 +107,24 @@ class TestWrite:
         assert names(tmp_path) == {'report.html', 'patches.parquet'}
 
 
-def make_summary() -> dict[str, Any]:
-    figure = {'method': 'copy', 'kind': 'all', 'metric': 'PSNR'}
-    return {
-        'data': {'split': 'test', 'root': 'data', 'patches': 7, 'areas': 5},
-        'protocol': {'name': 'standard', 'size': None},
-        'figures': [
-            figure | {'value': 20.56789, 'low': 18.0, 'high': 22.12345},
-            figure | {'metric': 'SAM', 'value': 3.25, 'low': None, 'high': None},
-            figure | {'metric': 'MAE', 'value': None, 'low': None, 'high': None},
-            figure | {'kind': 'season', 'value': 77.0, 'low': None, 'high': None},
-        ],
-        'landcover': None,
-        'notes': ['one', 'two'],
-    }
-
-
 class TestText:
     def test_lines(self) -> None:
-        lines = to_text(make_summary(), Path('out')).splitlines()
+        summary = make_summary(['copy'], 5, landcover=False, only=['season'])
+        figures = [f for f in summary['figures'] if f['kind'] == 'all'][:3]
+        for figure, values in zip(
+            figures,
+            ((20.56789, 18.0, 22.12345), (3.25, None, None), (None, None, None)),
+        ):
+            figure.update(zip(('value', 'low', 'high'), values))
+        season = next(f for f in summary['figures'] if f['kind'] == 'season')
+        summary |= {'figures': [*figures, season], 'notes': ['one', 'two']}
+        lines = to_text(from_json(summary), Path('out')).splitlines()
         assert lines[:3] == [
-            'Split test of data: 7 patches, 5 areas',
+            'Split test of /data/planet-cr: 250 patches, 5 areas',
             'Protocol: standard, whole patches',
             '',
         ]
-        assert lines[3].split() == ['PSNR', 'SAM', 'MAE']
+        assert lines[3].split() == ['PSNR', 'SSIM', 'SAM']
         assert lines[4].split() == [
             'copy', '20.57', '(18', 'to', '22.12)', '3.25', 'none'
         ]  # fmt: skip
@@ -155,17 +136,12 @@ class TestText:
         ]
 
     def test_land_cover(self) -> None:
-        summary = make_summary()
+        summary = make_summary(['net'], only=['season'])
         summary['protocol']['size'] = [160, 160]
         ious = {'clear': 0.5, 'cloudy': None, 'net': 0.123456}
-        summary['landcover'] = {
-            'figures': [
-                {'image': image, 'pixels': pixels, 'class': name, 'iou': iou}
-                for image, iou in ious.items()
-                for pixels, name in (('all', 'mean'), ('cloudy', 'mean'), ('all', 'a'))
-            ]
-        }
-        summary['landcover']['figures'][1]['iou'] = 0.9
-        text = to_text(summary, Path('out'))
-        assert 'Protocol: standard, 160 x 160 pixels in the centre of each' in text
+        for figure in summary['landcover']['figures']:
+            if figure['class'] == 'mean' and figure['pixels'] == 'all':
+                figure['iou'] = ious[figure['image']]
+        text = to_text(from_json(summary), Path('out'))
+        assert 'Protocol: standard, 160 x 160 pixels in the center of each' in text
         assert '\nLand cover, mIoU on images: clear 0.5, net 0.1235\n' in text

@@ -1,126 +1,79 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
-from report_summary import METRICS, make_examples, make_summary
+from report_summary import METRICS, make_context, make_examples, make_summary, render
 
-from torchgeo_planetcr.evaluation.pictures import LARGEST_ERROR
-from torchgeo_planetcr.evaluation.report import Example, render_report
+from torchgeo_planetcr.evaluation.report import Example
+from torchgeo_planetcr.evaluation.report.context import Context
+from torchgeo_planetcr.evaluation.report.examples import example_section
+from torchgeo_planetcr.evaluation.report.landcover import landcover_section
+from torchgeo_planetcr.evaluation.report.overview import caution, overview_table
+from torchgeo_planetcr.evaluation.report.pairs import (
+    VerdictSentence,
+    comparison_table,
+    judge,
+    verdict_sentences,
+)
+from torchgeo_planetcr.evaluation.report.strata import StrataSection, strata_section
+from torchgeo_planetcr.evaluation.report.tables import Table
 
 METHODS = ('copy', 'dsen2cr', 'glfcr')
 
-PHONE: dict[str, Any] = {
-    'viewport': {'width': 360, 'height': 740},
-    'has_touch': True,
-    'is_mobile': True,
-}
 
-HOSTILE = '<script>alert(1)</script>'
-
-Open = Callable[..., Page]
+def show_strata(context: Context, kind: str) -> StrataSection:
+    """The part of the report on strata of a kind."""
+    figures = [f for f in context.summary.figures if f.kind == kind]
+    judged = [judge(context, c) for c in context.summary.comparisons if c.kind == kind]
+    return strata_section(context, kind, figures, judged)
 
 
-@pytest.fixture(scope='module')
-def html() -> str:
-    """A report with all sections."""
-    return render_report(make_summary(METHODS), make_examples(METHODS))
+def show_all(context: Context) -> Table:
+    """The table of all patches."""
+    figures = [f for f in context.summary.figures if f.kind == 'all']
+    return overview_table(context, figures)
 
 
-@pytest.fixture(scope='module')
-def short() -> str:
-    """A report that opens more quickly."""
-    summary = make_summary(METHODS, only=['cloud cover', 'class level 2'])
-    return render_report(summary, make_examples(METHODS, count=3))
+def show_verdicts(context: Context) -> list[VerdictSentence]:
+    """The sentences on all patches."""
+    judged = [judge(context, c) for c in context.summary.comparisons if c.kind == 'all']
+    return verdict_sentences(context, judged)
 
 
-@pytest.fixture(scope='module')
-def problems() -> list[str]:
-    """What pages asked for from outside, or complained of."""
-    return []
+def column_of(table: Table, label: str, name: str = 'text') -> list[Any]:
+    """A column of a table."""
+    labels = [column.label for column in table.columns]
+    return [getattr(row[labels.index(label)], name) for row in table.rows]
 
 
-@pytest.fixture(autouse=True)
-def no_problems(problems: list[str]) -> Iterator[None]:
-    yield
-    assert not problems
+class TextOf(HTMLParser):
+    """Collects the text of a page, without that of its style and script."""
 
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.is_hidden = False
+        self.feed(html)
+        self.close()
+        # No-break spaces stay
+        self.text = re.sub('[ \n]+', ' ', ''.join(self.parts))
 
-@pytest.fixture(scope='module')
-def open_page(
-    browser: Browser, problems: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Open]:
-    """Opens a report."""
-    contexts = []
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.is_hidden = tag in ('style', 'script')
 
-    def on_request(request: Request) -> None:
-        if not request.url.startswith(('data:', 'blob:')):
-            problems.append(request.url)
+    def handle_endtag(self, tag: str) -> None:
+        self.is_hidden = False
 
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ('error', 'warning'):
-            problems.append(message.text)
-
-    def open_page(html: str, **kwargs: Any) -> Page:
-        path = tmp_path_factory.mktemp('report') / 'report.html'
-        path.write_text(html, 'utf-8')
-        context = browser.new_context(**kwargs)
-        contexts.append(context)
-        page = context.new_page()
-        page.on('request', on_request)
-        page.on('console', on_console)
-        page.on('pageerror', lambda error: problems.append(str(error)))
-        page.on('dialog', lambda dialog: problems.append(dialog.message))
-        page.goto(path.as_uri())
-        # The file itself
-        assert problems.pop(0) == path.as_uri()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture(scope='module')
-def page(open_page: Open, short: str) -> Page:
-    """A page that tests share: each viewer is changed by one test alone."""
-    return open_page(short)
-
-
-def pixels(stage: Locator) -> NDArray[np.int16]:
-    # A new picture shows once it is decoded.
-    stage.evaluate('e => Promise.all([...e.children].map(c => c.decode?.()))')
-    image = Image.open(io.BytesIO(stage.screenshot())).convert('RGB')
-    return np.asarray(image, dtype=np.int16)
-
-
-def same(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
-    """Whether two stages are equal but for the divider, and for a row on an edge."""
-    return (one == other)[:, 9:-9].mean() > 0.98
-
-
-def column(table: Locator, number: int) -> list[str]:
-    """What a column is sorted by."""
-    script = (
-        'table => [...table.tBodies[0].rows].map(row => row.cells[%d].dataset.value)'
-    )
-    return table.evaluate(script % number)
-
-
-def fits(page: Page) -> bool:
-    return page.evaluate('document.scrollingElement.scrollWidth <= innerWidth')
+    def handle_data(self, data: str) -> None:
+        if not self.is_hidden:
+            self.parts.append(data)
 
 
 class Checker(HTMLParser):
@@ -172,14 +125,19 @@ def test_document(html: str) -> None:
 
 
 def test_deterministic() -> None:
-    summary, examples = make_summary(only=['season']), make_examples()
-    assert render_report(summary, examples) == render_report(summary, examples)
+    summary, examples = make_summary(landcover=False, only=['season']), make_examples()
+    assert render(summary, examples) == render(summary, examples)
 
 
-def test_content(open_page: Open, html: str) -> None:
+@pytest.fixture(scope='module')
+def html() -> str:
+    """A report with all parts."""
+    return render(make_summary(METHODS), make_examples(METHODS))
+
+
+def test_content(html: str) -> None:
     """Figures, their protocol, and who made them."""
-    page = open_page(html)
-    body = page.locator('body').inner_text()
+    body = TextOf(html).text
     for text in (
         'standard, whole patch',
         'LPIPS was not computed',
@@ -197,227 +155,42 @@ def test_content(open_page: Open, html: str) -> None:
         'python 3.12.3, ',
     ):
         assert text in body
-    for stamp in page.locator('table.sortable .stamp').all():
-        assert stamp.text_content() == 'standard protocol, whole patch, test split'
+    stamps = re.findall('</b> <span class="stamp">(.*?)</span>', html)
+    assert len(stamps) > 10
+    assert set(stamps) == {'standard protocol, whole patch, test split'}
     # Six charts of each of PSNR, SAM and MAE, and of SSIM those that are not pooled
-    titles = page.locator('.chart figcaption b').all_inner_texts()
+    titles = re.findall('<figcaption><b>(.*?)</b>', html)
     counts = [titles.count(name) for name in ('PSNR (dB)', 'SAM (degrees)', 'SSIM')]
     assert counts == [6, 6, 3]
     assert 'MAE (reflectance)' in titles
 
 
-def test_best_value(page: Page) -> None:
-    rows = page.locator('#summary table').first.locator('tbody tr')
-    marks = [rows.nth(row).locator('.best').count() for row in range(3)]
-    assert marks == [0, 0, 5]
-    # All methods have the same values there.
-    assert page.locator('.example .best').count() == 0
+def test_best_value(html: str) -> None:
+    rows = show_all(make_context(make_summary(METHODS, only=['season']))).rows
+    assert [sum(cell.is_best for cell in row) for row in rows] == [0, 0, 5]
+    # All methods have the same values of an example, so none is the best
+    example = html[html.index('<article class="example">') : html.index('</article>')]
+    assert 'class="values"' in example
+    assert 'class="best"' not in example
 
 
-def test_empty_stratum(page: Page) -> None:
-    table = page.locator('section', has_text='by how much of a patch').locator('table')
-    row = table.first.locator('tr', has_text='80 - 100 %').first
-    values = row.locator('td').all_inner_texts()[1:]
-    assert set(values) == {'none'}
+def test_empty_stratum() -> None:
+    context = make_context(make_summary(METHODS, only=['cloud cover']))
+    table = show_strata(context, 'cloud cover').table
+    (row, *_) = (row for row in table.rows if row[0].text == '80 - 100 %')
+    assert {cell.text for cell in row[2:]} == {'none'}
 
 
-def test_sort(page: Page) -> None:
-    """By click and by key, by number, both ways, and what is empty stays last."""
-    table = page.locator('section', has_text='eleven classes of ESA').locator('table')
-    table = table.first
-    header = table.locator('th', has_text='PSNR')
-    before = column(table, 2)
-    button = header.get_by_role('button')
-    for act, direction in (
-        (button.click, 'ascending'),
-        (button.click, 'descending'),
-        (lambda: button.press('Enter'), 'ascending'),
-        (lambda: button.press('Enter'), 'descending'),
-    ):
-        act()
-        assert header.get_attribute('aria-sort') == direction
-        after = column(table, 2)
-        assert sorted(after) == sorted(before)
-        empty = before.count('')
-        assert after[-empty:] == [''] * empty
-        values = [float(value) for value in after[:-empty]]
-        assert values == sorted(values, reverse=direction == 'descending')
-    # Strata go back to their own order, and one column alone is the sorted one.
-    table.locator('th', has_text='Class').get_by_role('button').click()
-    assert column(table, 0) == sorted(column(table, 0), key=int)
-    assert table.locator('[aria-sort]').count() == 1
-
-
-def test_slider_by_keyboard(page: Page) -> None:
-    viewer = page.locator('.viewer').first
-    stage, slider = viewer.locator('.stage'), viewer.locator('input')
-    slider.focus()
-    start = pixels(stage)
-    shots = {}
-    for key, clip in (
-        ('ArrowRight', 49),
-        ('End', 0),
-        ('Home', 100),
-        ('ArrowRight', 99),
-    ):
-        page.keyboard.press(key)
-        style = stage.locator('.left').evaluate('e => getComputedStyle(e).clipPath')
-        assert f'{clip}%' in style
-        shots[key] = pixels(stage)
-    # The cloudy half above is bright on the left image alone.
-    middle = start.shape[1] // 2
-    top = slice(20, 100)
-    left, right = start[top, : middle - 9], start[top, middle + 9 :]
-    assert left.mean() > right.mean() + 5
-    assert shots['End'][top].mean() > start[top].mean() > shots['Home'][top].mean()
-    assert '99 % dsen2cr' in (slider.get_attribute('aria-valuetext') or '')
-
-
-def test_slider_by_mouse(page: Page) -> None:
-    viewer = page.locator('.viewer').nth(1)
-    stage, slider = viewer.locator('.stage'), viewer.locator('input')
-    stage.scroll_into_view_if_needed()
-    start = pixels(stage)
-    box = stage.bounding_box()
-    assert box
-    y = box['y'] + box['height'] / 4
-    page.mouse.move(box['x'] + box['width'] / 2, y)
-    page.mouse.down()
-    page.mouse.move(box['x'] + box['width'] / 5, y, steps=3)
-    page.mouse.up()
-    page.mouse.move(box['x'] + box['width'] * 0.9, y)
-    assert slider.input_value() == '20'
-    changed = np.abs(pixels(stage) - start).max(axis=-1) > 20
-    # Only what lies between the two positions, in the cloudy half
-    share = changed[20:100].mean(axis=0)
-    width = len(share)
-    assert share[int(0.25 * width) : int(0.45 * width)].mean() > 0.5
-    assert share[: int(0.15 * width)].max() == 0
-    assert share[int(0.55 * width) :].max() == 0
-
-
-def test_choice_of_images(page: Page) -> None:
-    viewer = page.locator('.viewer').last
-    stage = viewer.locator('.stage')
-    right = viewer.locator('select.right')
-    assert right.locator('option').all_inner_texts() == [
-        'Cloudy',
-        'copy',
-        'dsen2cr',
-        'glfcr',
-        'Clear',
-    ]
-    assert right.locator('option:checked').inner_text() == 'dsen2cr'
-    viewer.locator('input').press('Home')
-    shots = []
-    for name in ('dsen2cr', 'glfcr', 'Clear', 'copy', 'Cloudy'):
-        right.select_option(name)
-        assert name in (stage.locator('.right').get_attribute('alt') or '')
-        shots.append(pixels(stage))
-    means = [shot.mean() for shot in shots]
-    assert means[2] < means[1] < means[0] < means[3]
-    assert same(shots[3], shots[4])
-    # The left one by its own select
-    viewer.locator('input').press('End')
-    assert same(pixels(stage), shots[4])
-    viewer.locator('select.left').select_option('Clear')
-    assert same(pixels(stage), shots[2])
-    assert not same(shots[2], shots[1])
-
-
-def test_phone(open_page: Open, html: str) -> None:
-    page = open_page(html, **PHONE)
-    assert fits(page)
-    page.evaluate(
-        'document.querySelectorAll("details").forEach(e => { e.open = true; })'
-    )
-    assert fits(page)
-    # A table moves inside its frame.
-    frame = page.locator('#summary .scroll').first
-    assert frame.evaluate('e => e.scrollWidth > e.clientWidth')
-    # The slider follows a finger.
-    stage = page.locator('.stage').first
-    stage.scroll_into_view_if_needed()
-    box = stage.bounding_box()
-    assert box
-    page.touchscreen.tap(box['x'] + box['width'] * 0.7, box['y'] + 20)
-    assert page.locator('.viewer input').first.input_value() == '70'
-
-
-def test_color_schemes(page: Page) -> None:
-    script = """
-        (({backgroundColor, color}) => [backgroundColor, color])
-        (getComputedStyle(document.body))
-    """
-    for scheme, expected in (('dark', [True, False]), ('light', [False, True])):
-        page.emulate_media(color_scheme=scheme)
-        colors = [re.findall(r'\d+', color) for color in page.evaluate(script)]
-        assert [sum(map(int, color[:3])) < 384 for color in colors] == expected
-
-
-def test_keyboard_alone(open_page: Open, short: str) -> None:
-    """The first stop skips to the numbers, and each stop can be seen."""
-    page = open_page(short)
-    page.keyboard.press('Tab')
-    assert page.evaluate('document.activeElement.hash') == '#main'
-    for _ in range(15):
-        page.keyboard.press('Tab')
-        style = page.evaluate('getComputedStyle(document.activeElement).outlineStyle')
-        assert style == 'solid'
-
-
-def test_without_script(open_page: Open, short: str) -> None:
-    page = open_page(short, java_script_enabled=False)
-    assert '18.79' in page.locator('#summary').inner_text()
-    assert page.get_by_role('button').count() == 0
-    assert not page.locator('.viewer').first.is_visible()
-    pictures = page.locator('.example').first.locator('.picture img')
-    # Cloudy, clear, radar, clouds, land cover, and two of each method
-    assert pictures.count() == 11
-    assert pictures.first.is_visible()
-    assert pictures.last.is_visible()
-
-
-def test_pictures_decode(page: Page) -> None:
-    """Each is a picture of the right size and has a description."""
-    # A lazy one is not decoded until it comes into view.
-    script = """Promise.all([...document.querySelectorAll('.picture img')].map(async e => {
-        e.loading = 'eager';
-        await e.decode();
-        return [e.naturalWidth, e.alt !== ''];
-    }))"""
-    pictures = page.evaluate(script)
-    assert pictures == [[60, True]] * 33
-    legend = page.locator('.tiles .legend').first.inner_text().split('\n')
-    assert [name.strip() for name in legend] == [
-        'Tree cover',
-        'Cropland',
-        'Permanent water bodies',
-        'No land cover',
-    ]
-
-
-def test_error_maps(page: Page) -> None:
-    """On one scale: no error is dark, and the largest is the bright end."""
-    example = page.locator('.example').first
-    bright = example.get_by_alt_text('Error of copy').screenshot()
-    gray = np.asarray(Image.open(io.BytesIO(bright)).convert('L'))[10:-10, 10:-10]
-    half = len(gray) // 2
-    assert gray[: half - 10].min() > 200
-    assert gray[half + 10 :].max() < 30
-    assert f'{LARGEST_ERROR} or more' in example.locator('.scale').inner_text()
-
-
-def test_one_method(open_page: Open) -> None:
+def test_one_method() -> None:
     summary = make_summary(['mine'], landcover=False, only=['season'], notes=[])
-    page = open_page(render_report(summary, make_examples(['mine'])))
-    body = page.locator('body').inner_text()
-    for text in ('Pairs', 'Differences', 'Land-cover mapping', '★'):
-        assert text not in body
-    assert page.locator('.notes').count() == 0
-    # Only copies: the clear image is what there is to compare with.
+    html = render(summary, make_examples(['mine']))
+    text = TextOf(html).text
+    for word in ('Pairs', 'Differences', 'Land-cover mapping', '★'):
+        assert word not in text
+    assert 'class="notes"' not in html
+    # Only copies: the clear image is what there is to compare with
     summary = make_summary(['copy'], landcover=False, only=['season'])
-    html = render_report(summary, make_examples(['copy']))
+    html = render(summary, make_examples(['copy']))
     assert html.count(' selected>') == 2
     assert ' selected>Clear<' in html
 
@@ -432,60 +205,159 @@ def test_one_method(open_page: Open) -> None:
         (20, []),
     ],
 )
-def test_few_areas(open_page: Open, areas: int, texts: list[str]) -> None:
-    summary = make_summary(
-        areas=areas, landcover=False, only=['season', 'area'], notes=[]
-    )
-    page = open_page(render_report(summary, []))
-    notes = page.locator('.notes')
-    assert notes.count() == bool(texts)
+def test_few_areas(areas: int, texts: list[str]) -> None:
+    summary = make_summary(areas=areas, landcover=False, only=['season'], notes=[])
+    context = make_context(summary)
+    note = caution(context)
+    assert bool(note) == bool(texts)
     for text in texts:
-        assert text in notes.inner_text()
-    assert not texts or ('needed)' in notes.inner_text()) == (areas < 6)
-    details = page.locator('#summary table').first.locator('td small')
-    assert details.count() == (10 if areas >= 5 else 0)
-    body = page.locator('#summary').inner_text()
-    assert ('Below each value is its' in body) == (areas >= 5)
-    verdict = page.locator('.verdicts').inner_text()
-    few = 'is on too few areas to tell its PSNR from that of'
-    assert (few in verdict) == (areas < 6)
-    assert ('has a higher PSNR than' in verdict) == (areas > 5)
-    assert ('too few areas in SSIM, SAM, MAE, RMSE' in verdict) == (areas < 6)
-    assert 'p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.125' in verdict or areas != 4
-    # Its p leaves it open, whatever the interval says.
-    assert ('interval' in verdict) == (areas > 5)
-    assert page.locator('#examples').count() == 0
-    # What is true of the whole page is not said of each value.
-    assert (page.locator('abbr').count() > 0) == (areas >= 20)
+        assert text in note
+    assert ('needed)' in note) == (areas < 6)
+    cells = [cell for row in show_all(context).rows for cell in row]
+    assert sum(cell.detail != '' for cell in cells) == (10 if areas >= 5 else 0)
+    (verdict,) = show_verdicts(context)
+    too_few = 'is on too few areas to tell its PSNR from that of'
+    assert verdict.phrase == (too_few if areas < 6 else 'has a higher PSNR than')
+    assert (verdict.others == 'too few areas in SSIM, SAM, MAE, RMSE') == (areas < 6)
+    p_value = 'p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.125'
+    assert p_value in verdict.details or areas != 4
+    # Its p leaves it open, whatever the interval says
+    assert ('interval' in verdict.details) == (areas > 5)
+    # What is true of the whole page is not said of each value
+    assert show_strata(context, 'season').table.marks_few_areas == (areas >= 20)
+
+    html = render(summary, [])
+    assert ('class="notes"' in html) == bool(texts)
+    assert ('Below each value is its' in html) == (areas >= 5)
+    assert ('<abbr' in html) == (areas >= 20)
+    assert 'id="examples"' not in html
 
 
-def test_strata_of_few_areas(open_page: Open) -> None:
-    summary = make_summary(landcover=True, only=['season', 'class level 2'])
-    page = open_page(render_report(summary, []))
-    assert page.locator('#summary abbr').count() == 0
-    season = page.locator('section', has_text='Mean over the patches of a season')
-    table = season.locator('table').first
-    row = table.locator('tr', has_text='spring').first
-    assert row.locator('td').last.inner_text() == '10 †'
-    assert row.locator('small').first.inner_text().endswith(' †')
-    # The table, and differences in pairs
-    explained = '† few areas, fewer than 20'
-    assert season.locator('.hint', has_text=explained).count() == 2
-    assert 'pale ones of fewer than 20 areas' in season.inner_text()
-    opacities = (
-        'e => [...e.querySelectorAll("svg path")].map(e => e.style.strokeOpacity)'
-    )
-    assert '0.4' in season.evaluate(opacities)
+def test_strata_of_few_areas() -> None:
+    summary = make_summary(landcover=False, only=['season', 'class level 2'])
+    context = make_context(summary)
+    assert not show_all(context).marks_few_areas
+    season = show_strata(context, 'season')
+    row = season.table.rows[0]
+    assert (row[0].text, row[-1].text) == ('spring', '10')
+    assert row[-1].has_few_areas
+    assert row[2].detail
+    assert row[2].has_few_areas
+    assert season.comparisons is not None
+    assert season.comparisons.marks_few_areas
+    assert season.caption.endswith('pale ones of fewer than 20 areas')
+    assert all('opacity: 0.4' in chart.svg for chart in season.charts)
+    html = render(summary, [])
+    assert '† few areas, fewer than 20' in html
+    assert '10 <abbr title="few areas">†</abbr>' in ' '.join(html.split())
 
-    classes = page.locator('section', has_text='eleven classes of ESA')
-    rows = classes.locator('table').first.locator('tr')
-    rare = rows.filter(has_text='wetland').first.locator('td')
-    assert rare.nth(1).inner_text().endswith(' †')
-    assert rare.last.inner_text() == '3 †'
-    assert rows.filter(has_text='Cropland').first.locator('abbr').count() == 0
-    # Below five areas there is no line that could be pale.
-    assert 'pale' not in classes.locator('.stamp').all_inner_texts()[0]
-    assert '0.4' not in classes.evaluate(opacities)
+    classes = show_strata(context, 'class level 2')
+    rows = {row[0].text: row for row in classes.table.rows}
+    rare = rows['Herbaceous wetland']
+    assert rare[2].has_few_areas
+    assert (rare[-1].text, rare[-1].has_few_areas) == ('3', True)
+    assert not any(cell.has_few_areas for cell in rows['Cropland'])
+    # Below five areas there is no line that could be pale
+    assert 'pale' not in classes.caption
+    assert not any('opacity: 0.4' in chart.svg for chart in classes.charts)
+
+
+def test_comparisons() -> None:
+    context = make_context(make_summary(METHODS, only=['season']))
+    judged = [judge(context, c) for c in context.summary.comparisons if c.kind == 'all']
+    table = comparison_table(context, judged)
+    assert table is not None
+    assert [column.label for column in table.columns] == [
+        'Method',
+        'Compared with',
+        'Metric',
+        'Difference',
+        'The method is',
+        'p',
+        'Better in',
+        'Patches',
+        'Areas',
+    ]
+    row = next(row for row in table.rows if row[2].text.startswith('RMSE'))
+    texts = [cell.text for cell in row]
+    assert texts[4:6] == ['no clear difference', '0.400']
+    assert texts[7:] == ['2,000', '40']
+    assert re.fullmatch(r'−0\.\d+', texts[3])
+    # The interval would contradict p
+    assert row[3].detail == ''
+    assert comparison_table(context, []) is None
+
+
+def test_landcover() -> None:
+    section = landcover_section(make_context(make_summary(METHODS, only=['season'])))
+    assert section is not None
+    images = ['clear', 'cloudy', 'dsen2cr', 'glfcr']
+    assert column_of(section.table, 'Image') == images
+    pairs = section.comparisons
+    assert pairs is not None
+    assert list(zip(column_of(pairs, 'Image'), column_of(pairs, 'Compared with'))) == [
+        ('dsen2cr', 'cloudy'),
+        ('glfcr', 'cloudy'),
+        ('glfcr', 'dsen2cr'),
+    ]
+    first = pairs.rows[0][2]
+    assert (first.text, first.detail) == ('+0.140', '+0.120 to +0.160')
+    classes = {(row[0].text, row[1].text): row for row in section.classes.rows}
+    cropland = classes['Cropland', 'cloudy']
+    assert (cropland[2].text, cropland[3].text) == ('0.310', '0.310')
+    assert section.classes.columns[3].label == 'Gap to clear'
+    # Of all, cloudy and clear pixels
+    wetland = classes['Herbaceous wetland', 'clear']
+    assert sum(cell.has_few_areas for cell in wetland) == 3
+    assert {cell.text for cell in classes['Mangroves', 'cloudy'][2:]} == {'none'}
+    assert [chart.title for chart in section.charts] == [
+        'IoU, all pixels',
+        'IoU, cloudy pixels',
+        'IoU, clear pixels',
+    ]
+    assert landcover_section(make_context(make_summary(landcover=False))) is None
+
+
+def test_missing_figures() -> None:
+    """What could not be computed is said, not drawn."""
+    summary = make_summary(landcover=False, only=['season'])
+    for figure in summary['figures']:
+        if figure['method'] == 'dsen2cr':
+            figure.update(value=None, low=None, high=None)
+    for comparison in summary['comparisons']:
+        comparison.update(
+            difference=None, low=None, high=None, p_value=None, share_better=None
+        )
+    (example,) = make_examples()
+    prediction = torch.full_like(example.predictions['dsen2cr'], math.nan)
+    example.predictions['dsen2cr'] = prediction
+    example.values['dsen2cr'] = {'PSNR': math.nan}
+    context = make_context(summary)
+    assert {cell.text for cell in show_all(context).rows[1][1:]} == {'undefined'}
+    (verdict,) = show_verdicts(context)
+    assert verdict.phrase == 'could not be compared in PSNR with'
+    table = example_section(context, example).table
+    assert {cell.text for cell in table.rows[1][1:]} == {'–'}
+    text = TextOf(render(summary, [example])).text
+    assert 'could not be compared in PSNR with copy' in text
+    assert 'nan' not in text.lower().split()
+
+
+def test_crop() -> None:
+    summary = make_summary(landcover=False, only=['all'])
+    summary['protocol'].update(name='reference', size=[160, 160])
+    text = TextOf(render(summary, [])).text
+    assert 'reference protocol, central 160 × 160 pixels, test split' in text
+    assert 'reference, central 160 × 160 pixels' in text
+    assert 'was changed' not in text
+    summary['protocol'].update(name='standard (modified)')
+    text = TextOf(render(summary, [])).text
+    for part in (
+        'modified standard protocol, central 160 × 160 pixels, test split',
+        'numbers of the modified standard protocol on the central 160 × 160 pixels, of',
+        'alignment (geo). Its window or alignment was changed',
+    ):
+        assert part in text
 
 
 @pytest.mark.parametrize(
@@ -567,7 +439,7 @@ def test_verdict(
     details: str,
 ) -> None:
     """It follows from p, and nothing beside it says anything else."""
-    summary = make_summary(landcover=False, only=['season'])
+    summary = make_summary(landcover=False, only=['all'])
     summary['protocol']['metrics'] = {
         name: summary['protocol']['metrics'][name]
         for name in sorted(METRICS, key=lambda name: name != metric)
@@ -585,7 +457,7 @@ def test_verdict(
         share_better=0.8,
     )
     summary['comparisons'] = [comparison]
-    html = render_report(summary, [])
+    html = render(summary, [])
     sentence = re.search('<li><b>dsen2cr</b>.*?</li>', html, re.DOTALL)
     assert sentence
     assert f'</b> {phrase} <b>copy</b>: ' in sentence[0]
@@ -594,166 +466,11 @@ def test_verdict(
     assert 'Other metrics' not in sentence[0]
 
 
-def test_comparisons(page: Page) -> None:
-    table = page.get_by_role('region', name='Differences in pairs').first
-    assert table.locator('thead span').all_inner_texts() == [
-        'Method',
-        'Compared with',
-        'Metric',
-        'Difference',
-        'The method is',
-        'p',
-        'Better in',
-        'Patches',
-        'Areas',
-    ]
-    cells = table.locator('tr', has_text='RMSE').first.locator('td').all_inner_texts()
-    assert cells[3:5] == ['no clear difference', '0.400']
-    assert cells[6:] == ['2,000', '40']
-    # The interval would contradict p.
-    assert re.fullmatch(r'−0\.\d+', cells[2].strip())
-
-
-def test_landcover(open_page: Open) -> None:
-    summary = make_summary(METHODS, only=['season'])
-    page = open_page(render_report(summary, []))
-    section = page.locator('#landcover')
-    means, pairs, classes = section.locator('table').all()
-    names = [row.strip() for row in means.locator('tbody th').all_inner_texts()]
-    assert [name.split()[-1] for name in names] == [
-        'clear',
-        'cloudy',
-        'dsen2cr',
-        'glfcr',
-    ]
-    rows = pairs.locator('tbody tr')
-    assert [re.findall('[a-z0-9]+', row)[:2] for row in rows.all_inner_texts()] == [
-        ['dsen2cr', 'cloudy'],
-        ['glfcr', 'cloudy'],
-        ['glfcr', 'dsen2cr'],
-    ]
-    assert '+0.140' in rows.first.inner_text()
-    assert '+0.120 to +0.160' in rows.first.inner_text()
-    section.get_by_text('Table of classes').click()
-    row = classes.locator('tr', has_text='Cropland').nth(1).locator('td')
-    assert row.nth(1).inner_text().startswith('0.310')
-    assert row.nth(2).inner_text().startswith('0.310')
-    assert 'Gap to clear' in classes.locator('th').nth(3).inner_text()
-    assert classes.locator('tr', has_text='wetland').first.locator('abbr').count() == 3
-
-
-@pytest.mark.parametrize('width', [360, 800, 1200, 1600])
-def test_charts_are_readable(open_page: Open, short: str, width: int) -> None:
-    page = open_page(short, viewport={'width': width, 'height': 900})
-    widths = page.locator('.chart svg').evaluate_all(
-        'charts => charts.map(chart => chart.getBoundingClientRect().width)'
-    )
-    assert widths
-    assert min(widths) >= 260
-    assert fits(page)
-
-
-def test_many_areas(open_page: Open) -> None:
-    """As many as the archive has, and the page stays small."""
-    summary = make_summary(['mine'], areas=780, landcover=False, only=['area'])
-    html = render_report(summary, [])
-    assert len(html) < 1_500_000
-    page = open_page(html, **PHONE)
-    table = page.locator('details table')
-    assert not table.is_visible()
-    page.get_by_text('Table of areas').click()
-    assert table.is_visible()
-    assert fits(page)
-    table.get_by_role('button', name='PSNR').click()
-    values = [float(value) for value in column(table, 2)]
-    assert len(values) == 780
-    assert values == sorted(values)
-
-
-def test_hostile_names(open_page: Open) -> None:
-    names = ['copy', HOSTILE, '" onload="alert(2)', '$x_1$ & {{ 7 * 7 }}', 'items']
-    summary = make_summary(names, areas=2, only=['season', 'area'], notes=[HOSTILE])
-    summary['methods'][HOSTILE]['source'] = f'{HOSTILE}/{"long" * 50}.ckpt'
-    summary['data']['root'] = HOSTILE
-    summary['figures'] = [
-        figure
-        | {'stratum': HOSTILE if figure['kind'] == 'season' else figure['stratum']}
-        for figure in summary['figures']
-    ]
-    (example,) = make_examples(names)
-    example = example._replace(patch=HOSTILE, reasons=[f'Best of {HOSTILE}'])
-    page = open_page(render_report(summary, [example]), **PHONE)
-    assert page.locator('script').count() == 1
-    assert fits(page)
-    body = page.locator('body').inner_text()
-    for name in [*names, 'alert(1)']:
-        assert name in body
-    assert page.locator('select.right option').all_inner_texts()[1:-1] == names
-    assert page.locator('h3', has_text=HOSTILE).count() == 1
-
-
-def test_policy_forbids_what_is_outside(browser: Browser, short: str) -> None:
-    """Should something get past the escaping, it would neither run nor call home."""
-    page = browser.new_page()
-    failures = []
-    page.on('requestfailed', lambda request: failures.append(request.failure))
-    evil = '<img src="http://127.0.0.1:9/x.png" onerror="window.evil = 1">'
-    evil += '<script>window.evil = 1</script>'
-    page.set_content(short.replace('</main>', f'{evil}</main>'))
-    page.wait_for_function('() => document.images[document.images.length - 1].complete')
-    assert page.evaluate('window.evil === undefined')
-    assert failures == ['csp']
-    page.close()
-
-
-def test_missing_figures(open_page: Open) -> None:
-    """What could not be computed is said, not drawn."""
-    summary = make_summary(landcover=False, only=['season'])
-    for figure in summary['figures']:
-        if figure['method'] == 'dsen2cr':
-            figure.update(value=None, low=None, high=None)
-    for comparison in summary['comparisons']:
-        comparison.update(
-            difference=None, low=None, high=None, p_value=None, share_better=None
-        )
-    (example,) = make_examples()
-    prediction = torch.full_like(example.predictions['dsen2cr'], math.nan)
-    example.predictions['dsen2cr'] = prediction
-    example.values['dsen2cr'] = {'PSNR': math.nan}
-    page = open_page(render_report(summary, [example]))
-    body = page.locator('#summary').inner_text()
-    assert 'undefined' in body
-    assert 'could not be compared in PSNR with copy' in body
-    values = page.locator('.values tr', has_text='dsen2cr').locator('td')
-    assert set(values.all_inner_texts()) == {'–'}
-    assert 'nan' not in page.locator('body').inner_text().lower().split()
-
-
-def test_crop(open_page: Open) -> None:
-    summary = make_summary(landcover=False, only=['season'])
-    summary['protocol'].update(name='reference', size=[160, 160])
-    page = open_page(render_report(summary, []))
-    stamp = page.locator('#summary .stamp').first.inner_text()
-    assert stamp == 'reference protocol, central 160 × 160 pixels, test split'
-    assert 'central 160 × 160 pixels' in page.locator('header').inner_text()
-    assert 'was changed' not in page.locator('#meaning').inner_text()
-    summary['protocol'].update(name='standard (modified)')
-    page = open_page(render_report(summary, []))
-    stamp = page.locator('#summary .stamp').first.inner_text()
-    assert stamp == 'modified standard protocol, central 160 × 160 pixels, test split'
-    meaning = ' '.join(page.locator('#meaning').inner_text().split())
-    for text in (
-        'numbers of the modified standard protocol on the central 160 × 160 pixels, of',
-        'alignment (geo). Its window or alignment was changed',
-    ):
-        assert text in meaning
-
-
 def test_name_that_is_not_text() -> None:
     """As Python reads a name of a file that is not UTF-8."""
-    summary = make_summary(['mine'], landcover=False, only=['season'])
+    summary = make_summary(['mine'], landcover=False, only=['all'])
     summary['methods']['mine']['source'] = 'runs/\udcff.ckpt'
-    assert rb'runs/\udcff.ckpt' in render_report(summary, []).encode()
+    assert rb'runs/\udcff.ckpt' in render(summary, []).encode()
 
 
 def test_predictions_of_a_network() -> None:
@@ -761,4 +478,6 @@ def test_predictions_of_a_network() -> None:
     (example,) = make_examples()
     odd = (example.predictions['dsen2cr'] * 3 - 4000).half().requires_grad_()
     odd = Example(*example)._replace(predictions={'dsen2cr': odd})
-    assert 'data:image/webp' in render_report(make_summary(only=['season']), [odd])
+    assert 'data:image/webp' in render(
+        make_summary(landcover=False, only=['all']), [odd]
+    )

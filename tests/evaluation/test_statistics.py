@@ -18,6 +18,7 @@ from torchgeo_planetcr.evaluation.statistics import (
     MIN_AREAS,
     RESAMPLES,
     Areas,
+    Comparison,
     Estimate,
     Stratum,
     area_figures,
@@ -275,12 +276,12 @@ class TestFigures:
         groups = rows.groupby(patches['aoi'])
         assert len(found) == 7 * len(METRICS)
         for figure in found:
-            group = groups.get_group(figure['stratum'])[figure['metric']]
-            assert figure['value'] == pytest.approx(group.mean())
-            assert figure['patches'] == len(group)
-            assert (figure['kind'], figure['areas']) == ('area', 1)
-            assert math.isnan(figure['low'])
-            assert math.isnan(figure['high'])
+            group = groups.get_group(figure.stratum)[figure.metric]
+            assert figure.value == pytest.approx(group.mean())
+            assert figure.patches == len(group)
+            assert (figure.kind, figure.areas) == ('area', 1)
+            assert math.isnan(figure.low)
+            assert math.isnan(figure.high)
 
     @pytest.mark.parametrize('cover', [0.0, 1.0])
     def test_all_cloud_or_none(
@@ -433,7 +434,7 @@ class TestComparisons:
 
     def compare(
         self, *methods: NDArray[np.float64]
-    ) -> dict[tuple[str, str, str], dict[str, float]]:
+    ) -> dict[tuple[str, str, str], Comparison]:
         found = comparisons(
             {
                 f'm{number}': make_estimates(images, self.names, self.metrics)
@@ -442,7 +443,7 @@ class TestComparisons:
             self.metrics,
             Areas(self.names),
         )
-        return {(c['baseline'], c['method'], c['metric']): c for c in found}
+        return {(c.baseline, c.method, c.metric): c for c in found}
 
     def test_pairs(self) -> None:
         images = np.random.default_rng(0).random((3, 60, 2))
@@ -453,26 +454,26 @@ class TestComparisons:
             a, b = images[int(baseline[1])], images[int(method[1])]
             column = ('SSIM', 'MAE').index(metric)
             difference = (b - a)[:, column]
-            assert row['difference'] == pytest.approx(difference.mean())
+            assert row.difference == pytest.approx(difference.mean())
             better = difference > 0 if metric == 'SSIM' else difference < 0
-            assert row['share_better'] == pytest.approx(better.mean())
-            assert row['low'] < row['difference'] < row['high']
-            assert (row['patches'], row['areas']) == (60, 20)
+            assert row.share_better == pytest.approx(better.mean())
+            assert row.low < row.difference < row.high
+            assert (row.patches, row.areas) == (60, 20)
 
     def test_identical(self) -> None:
         images = np.random.default_rng(0).random((60, 2))
         for row in self.compare(images, images.copy()).values():
-            assert row['share_better'] == 0.5
-            assert row['p_value'] == 1
-            assert row['difference'] == row['low'] == row['high'] == 0
+            assert row.share_better == 0.5
+            assert row.p_value == 1
+            assert row.difference == row.low == row.high == 0
 
     def test_ties(self) -> None:
         images = np.random.default_rng(0).random((60, 2))
         other = images.copy()
         other[:20] += 0.1
         found = self.compare(images, other)
-        assert found['m0', 'm1', 'SSIM']['share_better'] == pytest.approx(40 / 60)
-        assert found['m0', 'm1', 'MAE']['share_better'] == pytest.approx(20 / 60)
+        assert found['m0', 'm1', 'SSIM'].share_better == pytest.approx(40 / 60)
+        assert found['m0', 'm1', 'MAE'].share_better == pytest.approx(20 / 60)
 
     def test_clearly_better(self) -> None:
         rng = np.random.default_rng(0)
@@ -480,11 +481,11 @@ class TestComparisons:
         better = images + [0.1, -0.1] + rng.normal(0, 0.02, (60, 2))
         for row in self.compare(images, better).values():
             # Swapping any areas makes the difference smaller
-            assert row['p_value'] == 1 / (RESAMPLES + 1)
-            assert row['share_better'] > 0.95
+            assert row.p_value == 1 / (RESAMPLES + 1)
+            assert row.share_better > 0.95
         for row in self.compare(better, images).values():
-            assert row['p_value'] == 1 / (RESAMPLES + 1)
-            assert row['share_better'] < 0.05
+            assert row.p_value == 1 / (RESAMPLES + 1)
+            assert row.share_better < 0.05
 
     def test_swapped(self) -> None:
         rng = np.random.default_rng(0)
@@ -492,12 +493,12 @@ class TestComparisons:
         other = images + rng.normal(0.005, 0.03, (60, 2))
         there, back = self.compare(images, other), self.compare(other, images)
         for row, swapped in zip(there.values(), back.values()):
-            assert swapped['difference'] == pytest.approx(-row['difference'])
-            assert swapped['low'] == pytest.approx(-row['high'])
-            assert swapped['high'] == pytest.approx(-row['low'])
-            assert swapped['p_value'] == row['p_value']
-            assert 0 < row['p_value'] < 1
-            assert swapped['share_better'] == pytest.approx(1 - row['share_better'])
+            assert swapped.difference == pytest.approx(-row.difference)
+            assert swapped.low == pytest.approx(-row.high)
+            assert swapped.high == pytest.approx(-row.low)
+            assert swapped.p_value == row.p_value
+            assert 0 < row.p_value < 1
+            assert swapped.share_better == pytest.approx(1 - row.share_better)
 
     def test_paired(self) -> None:
         """What is hard for both does not blur the difference."""
@@ -507,9 +508,9 @@ class TestComparisons:
         (first,) = make_estimates(images, self.names, self.metrics)
         low, high = interval(first.resampled, first.areas)
         for column, row in enumerate(self.compare(images, other).values()):
-            width = row['high'] - row['low']
+            width = row.high - row.low
             assert width < 0.25 * (high - low)[column]
-            assert row['p_value'] < 0.01
+            assert row.p_value < 0.01
 
     def test_p_values(self) -> None:
         """Of methods that do not differ, about a twentieth is below 0.05."""
@@ -531,13 +532,13 @@ class TestComparisons:
             metrics,
             Areas(names),
         )
-        p_values = np.array([row['p_value'] for row in found])
+        p_values = np.array([row.p_value for row in found])
         assert len(p_values) == tries
         assert 0.01 <= (p_values < 0.05).mean() <= 0.11
         assert 0.4 <= (p_values < 0.5).mean() <= 0.6
         assert np.abs(np.sort(p_values) - np.linspace(0, 1, tries)).max() < 0.1
         # An interval without 0 and a p-value below 0.05 are nearly the same
-        beyond = np.array([row['low'] > 0 or row['high'] < 0 for row in found])
+        beyond = np.array([row.low > 0 or row.high < 0 for row in found])
         assert (beyond == (p_values < 0.05)).mean() > 0.9
 
     def test_all_swaps(self) -> None:

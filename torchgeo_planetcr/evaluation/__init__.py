@@ -6,11 +6,11 @@
 from .evaluate import evaluate
 from .landcover import (
     confusion,
+    convert_level,
     landcover_figures,
     landcover_level,
     load_landcover_model,
     predict_landcover,
-    to_level,
 )
 from .methods import Method, Network, Predictions, load_methods
 from .patches import EvaluationPatches, fingerprint
@@ -23,6 +23,7 @@ __all__ = (
     'Network',
     'Predictions',
     'confusion',
+    'convert_level',
     'evaluate',
     'fingerprint',
     'landcover_figures',
@@ -31,5 +32,4 @@ __all__ = (
     'load_methods',
     'predict_landcover',
     'render_report',
-    'to_level',
 )

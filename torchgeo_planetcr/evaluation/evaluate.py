@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,12 @@ from torch import nn
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import SemanticSegmentation
 
-from ..datasets import PlanetCR
-from ..datasets.components import PlanetCRWorldCover
-from ..metrics import LPIPS, PROTOCOLS, PatchMetrics
+from ..datasets import PlanetCR, PlanetCRWorldCover
+from ..metrics import LPIPS, PROTOCOLS, ImageMetric, PatchMetrics, Protocol
 from .landcover import landcover_figures, landcover_level, load_landcover_model
 from .measure import Measurement
-from .methods import load_methods
-from .output import check_folder, to_text, without_nan, write
+from .methods import Method, load_methods
+from .output import TABLES, check_folder, to_text, write
 from .patches import EvaluationPatches, file_hash, fingerprint
 from .report import Example, render_report
 from .statistics import (
@@ -34,12 +33,26 @@ from .statistics import (
     RESAMPLES,
     SEED,
     Areas,
+    Comparison,
+    Figure,
     area_figures,
     comparisons,
     estimate,
     figures,
     patch_table,
     strata,
+)
+from .summary import (
+    FORMAT,
+    Bootstrap,
+    Data,
+    Hardware,
+    LandCoverModel,
+    LandCoverSummary,
+    MetricDescription,
+    ProtocolDescription,
+    Summary,
+    to_json,
 )
 
 #: Packages on which the figures depend.
@@ -56,11 +69,42 @@ PACKAGES = (
 #: Metric by which the patches to look at are chosen.
 EXAMPLE_METRIC = 'PSNR'
 
-#: Format of the summary.
-FORMAT = 1
-
-#: Largest share of values outside of [0, 1] that is not worth a note.
+#: A larger share of values outside of [0, 1] gets a note.
 LARGEST_SHARE_BEYOND = 0.01
+
+#: Ways to put modalities of 10 m on the 3 m grid.
+ALIGNMENTS = ('geo', 'reference')
+
+
+class Inputs(NamedTuple):
+    """What is evaluated, on which patches, and how."""
+
+    #: The protocol with its window and alignment, and its name in the summary.
+    protocol: Protocol
+    protocol_name: str
+
+    #: The protocol's metrics, and LPIPS if its weights are installed.
+    metrics: Mapping[str, type[ImageMetric]]
+
+    patches: EvaluationPatches
+    areas: Areas
+    methods: Mapping[str, Method]
+
+    #: Network that maps land cover, and the path of its checkpoint, if there is one.
+    landcover_model: SemanticSegmentation | None
+    landcover_path: Path | None
+
+    #: What a reader of the figures should know.
+    notes: list[str]
+
+
+class Results(NamedTuple):
+    """What follows from a measurement."""
+
+    summary: Summary
+
+    #: A row for each method and patch.
+    rows: pd.DataFrame
 
 
 def evaluate(
@@ -86,27 +130,27 @@ def evaluate(
     look at in a browser (``report.html``).
 
     Args:
-        root: folder that holds ``train`` and ``test``
-        methods: what to evaluate: 'copy' (the cloudy image), paths of checkpoints, and
+        root: Folder that holds ``train`` and ``test``.
+        methods: What to evaluate: 'copy' (the cloudy image), paths of checkpoints, and
             folders of predictions made elsewhere, called PATCH.tif or PATCH.npy; each
-            also as NAME=PATH
-        out: folder to write to
-        split: one of 'train', 'val' and 'test'
-        protocol: 'standard', or 'reference' for what the authors of Planet-CR do
-        size: size of the window in the centre of each patch in pixels (defaults to the
-            whole patch in the standard protocol and to 160 in the reference protocol)
-        alignment: how Sentinel-1 and land cover meet the 3 m grid, 'geo' or 'reference'
-            (defaults to 'geo' in the standard and to 'reference' in the reference
-            protocol)
-        landcover_model: checkpoint of TorchGeo's SemanticSegmentation, which maps land
-            cover on clear, cloudy and restored images
-        table: 'parquet' or 'csv'
-        batch_size: size of each mini-batch
-        num_workers: number of workers for parallel data loading
-        accelerator: 'cpu', 'gpu', or 'auto' for what there is
-        devices: number of processes that share the patches, each with a device of its
-            own; from Python each of them runs the whole script
-        overwrite: replace what *out* holds of an earlier evaluation
+            also as NAME=PATH.
+        out: Folder to write to.
+        split: One of 'train', 'val' and 'test'.
+        protocol: 'standard', or 'reference' for what the authors of Planet-CR do.
+        size: Size of the window in the center of each patch in pixels (defaults to the
+            whole patch in the standard protocol and to 160 in the reference protocol).
+        alignment: How Sentinel-1 and land cover are put on the 3 m grid, 'geo' or
+            'reference' (defaults to 'geo' in the standard and to 'reference' in the
+            reference protocol).
+        landcover_model: Checkpoint of TorchGeo's SemanticSegmentation, which maps land
+            cover on clear, cloudy and restored images.
+        table: 'parquet' or 'csv'.
+        batch_size: Size of each mini-batch.
+        num_workers: Number of workers for parallel data loading.
+        accelerator: 'cpu', 'gpu', or 'auto' for what there is.
+        devices: Number of processes that share the patches, each with a device of its
+            own; from Python each of them runs the whole script.
+        overwrite: Replace an earlier evaluation in *out*.
 
     Returns:
         The main figures, as text; None in all processes but the first.
@@ -120,34 +164,71 @@ def evaluate(
         ValueError: If an argument is unknown, if *out* is *root*, if the data are NaN,
             a checkpoint does not fit, or predictions are missing, too many or wrong.
     """
-    if protocol not in PROTOCOLS:
-        msg = f'protocol={protocol!r} is not one of {", ".join(PROTOCOLS)}.'
-        raise ValueError(msg)
-    if alignment not in (None, 'geo', 'reference'):
-        msg = f'alignment={alignment!r} is not one of geo, reference.'
-        raise ValueError(msg)
-    if table not in ('parquet', 'csv'):
-        msg = f'table={table!r} is not one of parquet, csv.'
-        raise ValueError(msg)
+    _check_choice('protocol', protocol, PROTOCOLS)
+    _check_choice('alignment', alignment or 'geo', ALIGNMENTS)
+    _check_choice('table', table, TABLES)
     check_folder(out, root, overwrite)
-    chosen = PROTOCOLS[protocol]
-    chosen = chosen._replace(
-        size=chosen.size if size is None else size,
-        alignment=alignment or chosen.alignment,
-    )
 
+    chosen, name = choose_protocol(protocol, size, alignment)
+    inputs = _load(root, split, methods, landcover_model, chosen, name)
+    measurement, trainer = _measure(
+        inputs, batch_size, num_workers, accelerator, devices
+    )
+    if not trainer.is_global_zero:
+        return None
+    results = _summarize(inputs, measurement, trainer)
+    _write(results, measurement, trainer, out, table)
+    return to_text(results.summary, out)
+
+
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Check that an argument is one of several values."""
+    if value not in choices:
+        raise ValueError(f'{name}={value!r} is not one of {", ".join(choices)}')
+
+
+def choose_protocol(
+    name: str, size: int | None, alignment: Literal['geo', 'reference'] | None
+) -> tuple[Protocol, str]:
+    """Choose a protocol, and perhaps another window or alignment.
+
+    Args:
+        name: Name of the protocol.
+        size: Size of the window in pixels, None for that of the protocol.
+        alignment: 'geo' or 'reference', None for that of the protocol.
+
+    Returns:
+        The protocol, and its name, which says whether it was modified.
+    """
+    original = PROTOCOLS[name]
+    chosen = original._replace(
+        size=original.size if size is None else size,
+        alignment=alignment or original.alignment,
+    )
+    return chosen, name if chosen == original else f'{name} (modified)'
+
+
+def _load(
+    root: Path,
+    split: Literal['train', 'val', 'test'],
+    methods: Sequence[Path] | Mapping[str, Path | nn.Module],
+    landcover_path: Path | None,
+    protocol: Protocol,
+    protocol_name: str,
+) -> Inputs:
+    """Load data and networks."""
     with warnings.catch_warnings(record=True) as caught:
-        # What is left out belongs beside the figures
+        # A warning about patches that are left out becomes a note beside the figures
         warnings.simplefilter('always', UserWarning)
-        dataset = PlanetCR(root, split, alignment=chosen.alignment)
+        dataset = PlanetCR(root, split, alignment=protocol.alignment)
     notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    patches = EvaluationPatches(dataset, chosen.size)
+    patches = EvaluationPatches(dataset, protocol.size)
     loaded = load_methods(methods, patches)
-    landcover = None
-    if landcover_model is not None:
-        landcover = load_landcover_model(landcover_model)
-    metrics = dict(chosen.metrics)
-    if protocol == 'standard':
+    landcover_model = None
+    if landcover_path is not None:
+        landcover_model = load_landcover_model(landcover_path)
+    metrics = dict(protocol.metrics)
+    if protocol_name.startswith('standard'):
         if os.path.isfile(LPIPS.weights_path()):
             metrics['LPIPS'] = LPIPS
         else:
@@ -155,15 +236,36 @@ def evaluate(
                 'LPIPS was not computed, as the weights of AlexNet are not installed '
                 f'in {LPIPS.weights_path()}.'
             )
+    return Inputs(
+        protocol=protocol,
+        protocol_name=protocol_name,
+        metrics=metrics,
+        patches=patches,
+        areas=Areas(patches.table['aoi'].tolist()),
+        methods=loaded,
+        landcover_model=landcover_model,
+        landcover_path=landcover_path,
+        notes=notes,
+    )
 
-    areas = Areas(patches.table['aoi'].tolist())
+
+def _measure(
+    inputs: Inputs, batch_size: int, num_workers: int, accelerator: str, devices: int
+) -> tuple[Measurement, Trainer]:
+    """Measure all methods on all patches."""
     measurement = Measurement(
-        loaded, metrics, patches, areas.codes, landcover, batch_size, num_workers
+        inputs.methods,
+        inputs.metrics,
+        inputs.patches,
+        inputs.areas.codes,
+        inputs.landcover_model,
+        batch_size,
+        num_workers,
     )
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
-        # What Lightning would choose in a notebook leaves the results in other processes
+        # In a notebook, Lightning's own choice leaves the results in other processes
         strategy='auto' if devices == 1 else 'ddp',
         logger=False,
         enable_checkpointing=False,
@@ -171,104 +273,116 @@ def evaluate(
         enable_progress_bar=sys.stdout.isatty(),
         use_distributed_sampler=False,
     )
-    # TF32 would make figures of a GPU others than those of a CPU
+    # With TF32, figures of a GPU would differ from those of a CPU
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         trainer.test(measurement, verbose=False)
-    if not trainer.is_global_zero:
-        return None
+    return measurement, trainer
 
-    rows, records = _count(measurement, areas)
-    device = trainer.strategy.root_device
-    summary = {
-        'format': FORMAT,
-        'created': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'versions': {
+
+def _summarize(inputs: Inputs, measurement: Measurement, trainer: Trainer) -> Results:
+    """Compute all figures and rows, and say what they were made with."""
+    rows, all_figures, all_comparisons = _count(measurement, inputs.areas)
+    summary = Summary(
+        format=FORMAT,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        versions={
             'python': platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
-        'hardware': {
-            'accelerator': device.type,
-            'device': _name_device(device),
-            'processes': trainer.world_size,
-            'batch_size': batch_size,
-            'precision': trainer.precision,
-        },
-        'data': {
-            'root': os.fspath(root),
-            'split': split,
-            'patches': len(patches),
-            'areas': len(areas.names),
-            'fingerprint': fingerprint(
-                {os.path.relpath(path, root): path for path in dataset.files}
-            ),
-        },
-        'protocol': {
-            'name': protocol + ' (modified)' * (chosen != PROTOCOLS[protocol]),
-            'size': chosen.size and [chosen.size, chosen.size],
-            'alignment': chosen.alignment,
-            'description': chosen.description,
-            'metrics': {
-                name: {
-                    'unit': metric.unit,
-                    'higher_is_better': metric.higher_is_better,
-                    'description': metric.definition,
-                }
-                for name, metric in metrics.items()
-            },
-        },
-        'bootstrap': {
-            'unit': 'area',
-            'resamples': RESAMPLES,
-            'seed': SEED,
-            'level': LEVEL,
-        },
-        'methods': {name: method.describe() for name, method in loaded.items()},
-        **records,
-        'landcover': None,
-        'notes': [*notes, *_notes(measurement)],
-    }
-    if landcover is not None and landcover_model is not None:
-        summary['landcover'] = _landcover(
-            measurement, areas, landcover, landcover_model
-        )
-    summary = without_nan(summary)
-
-    # Models are off the device again
-    measurement.to(device)
-    examples = _examples(measurement, rows)
-    write(out, table, rows, summary, render_report(summary, examples))
-    return to_text(summary, out)
+        hardware=_describe_hardware(trainer, measurement.batch_size),
+        data=_describe_data(inputs),
+        protocol=_describe_protocol(inputs),
+        bootstrap=Bootstrap('area', RESAMPLES, SEED, LEVEL),
+        methods={name: method.describe() for name, method in inputs.methods.items()},
+        figures=all_figures,
+        comparisons=all_comparisons,
+        landcover=_landcover(inputs, measurement),
+        notes=[*inputs.notes, *_notes(measurement)],
+    )
+    return Results(summary, rows)
 
 
-def _name_device(device: torch.device) -> str:
-    """Name a device as its maker does, if that can be known."""
+def _write(
+    results: Results, measurement: Measurement, trainer: Trainer, out: Path, table: str
+) -> None:
+    """Write rows, report and summary."""
+    # Lightning has moved the models off the device
+    measurement.to(trainer.strategy.root_device)
+    examples = list(_examples(measurement, results.rows))
+    report = render_report(results.summary, examples)
+    write(out, table, results.rows, to_json(results.summary), report)
+
+
+def _describe_hardware(trainer: Trainer, batch_size: int) -> Hardware:
+    """Say what the evaluation ran on."""
+    device = trainer.strategy.root_device
     if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = platform.processor() or platform.machine()
+    return Hardware(
+        accelerator=device.type,
+        device=name,
+        processes=trainer.world_size,
+        batch_size=batch_size,
+        precision=str(trainer.precision),
+    )
 
 
-def _notes(measurement: Measurement) -> list[str]:
+def _describe_data(inputs: Inputs) -> Data:
+    """Say which data the methods were evaluated on."""
+    dataset = inputs.patches.dataset
+    root = os.fspath(dataset.root)
+    return Data(
+        root=root,
+        split=dataset.split,
+        patches=len(inputs.patches),
+        areas=len(inputs.areas.names),
+        fingerprint=fingerprint(
+            {os.path.relpath(path, root): path for path in dataset.files}
+        ),
+    )
+
+
+def _describe_protocol(inputs: Inputs) -> ProtocolDescription:
+    """Say what exactly was measured."""
+    size = inputs.protocol.size
+    return ProtocolDescription(
+        name=inputs.protocol_name,
+        size=None if size is None else (size, size),
+        alignment=inputs.protocol.alignment,
+        description=inputs.protocol.description,
+        metrics={
+            name: MetricDescription(
+                metric.unit, bool(metric.higher_is_better), metric.definition
+            )
+            for name, metric in inputs.metrics.items()
+        },
+    )
+
+
+def _notes(measurement: Measurement) -> Iterator[str]:
     """Say what a reader of the figures should know of the values behind them."""
-    notes = []
     if measurement.num_no_data:
-        notes.append(
+        yield (
             f'{measurement.num_no_data} pixels have no data in the cloudy or the '
-            'cloud-free image (0 in all bands). They are measured like all others.'
+            'clear image (0 in all bands). They are measured like all others.'
         )
     for name, share in measurement.share_beyond.items():
         if share > LARGEST_SHARE_BEYOND:
-            notes.append(
+            yield (
                 f'{100 * share:.2g} % of the values of {name} lie outside of [0, 1], '
                 'beyond any reflectance. The standard protocol clamps them.'
             )
-    return notes
 
 
 def _count(
     measurement: Measurement, areas: Areas
-) -> tuple[pd.DataFrame, dict[str, list[dict[str, Any]]]]:
+) -> tuple[pd.DataFrame, list[Figure], list[Comparison]]:
     """Make the rows of all patches and methods, the figures and the comparisons."""
-    tables, records, estimates = [], [], {}
+    tables: list[pd.DataFrame] = []
+    found: list[Figure] = []
+    estimates = {}
     for (name, values), module in zip(measurement.values.items(), measurement.metrics):
         metrics = cast(PatchMetrics, module)
         pixels = values.pixels.sum(dim=2)
@@ -279,45 +393,59 @@ def _count(
             estimate(stratum, metrics, areas)
             for stratum in strata(values, metrics, patches)
         ]
-        records += figures(name, estimates[name])
-        records += area_figures(name, values, list(metrics.metrics), areas)
+        found += figures(name, estimates[name])
+        found += area_figures(name, values, list(metrics.metrics), areas)
         rows = patch_table(values, metrics, patches)
         rows.insert(0, 'method', name)
         tables.append(rows)
     metrics = cast(PatchMetrics, measurement.metrics[0])
-    compared = comparisons(estimates, metrics, areas)
-    return (
-        pd.concat(tables, ignore_index=True),
-        {'figures': records, 'comparisons': compared},
-    )
+    rows = pd.concat(tables, ignore_index=True)
+    return rows, found, comparisons(estimates, metrics, areas)
 
 
-def _landcover(
-    measurement: Measurement, areas: Areas, model: SemanticSegmentation, path: Path
-) -> dict[str, Any]:
-    """Summarize how well land cover is mapped from each image."""
+def _landcover(inputs: Inputs, measurement: Measurement) -> LandCoverSummary | None:
+    """Summarize how well land cover is mapped from each image, if it is."""
+    model, path = inputs.landcover_model, inputs.landcover_path
+    if model is None or path is None:
+        return None
     level = landcover_level(model)
-    records = landcover_figures(
+    found = landcover_figures(
         {name: counts.numpy() for name, counts in measurement.landcover.items()},
-        areas.weights,
+        inputs.areas.weights,
         PlanetCRWorldCover.classes[level],
     )
-    return {
-        'model': {
-            'source': os.fspath(path),
-            'sha256': file_hash(path),
-            'model': model.hparams['model'],
-            'backbone': model.hparams['backbone'],
-            'level': level,
-        },
-        **records,
-    }
+    network = LandCoverModel(
+        source=os.fspath(path),
+        sha256=file_hash(path),
+        model=model.hparams['model'],
+        backbone=model.hparams['backbone'],
+        level=level,
+    )
+    return LandCoverSummary(network, *found)
 
 
-def _examples(measurement: Measurement, rows: pd.DataFrame) -> list[Example]:
+def _examples(measurement: Measurement, rows: pd.DataFrame) -> Iterator[Example]:
     """Restore the best, the median and the worst patch of each method once more."""
+    names = list(cast(PatchMetrics, measurement.metrics[0]).metrics)
+    for number, reasons in _choose_examples(measurement.names, rows).items():
+        sample = measurement.restore_patch(number)
+        patch = measurement.patches.names[number]
+        values = rows[rows['patch'] == patch].set_index('method')[names]
+        yield Example(
+            patch,
+            reasons,
+            sample,
+            dict(zip(measurement.names, sample.pop('prediction'))),
+            {str(name): dict(row) for name, row in values.iterrows()},
+        )
+
+
+def _choose_examples(
+    methods: Sequence[str], rows: pd.DataFrame
+) -> dict[int, list[str]]:
+    """Choose patches to look at, by number, and say why."""
     reasons: dict[int, list[str]] = {}
-    for name in measurement.names:
+    for name in methods:
         values = rows.loc[rows['method'] == name, EXAMPLE_METRIC].to_numpy()
         order = np.argsort(-values, kind='stable')
         for reason, place in (
@@ -326,19 +454,4 @@ def _examples(measurement: Measurement, rows: pd.DataFrame) -> list[Example]:
             ('Worst', len(order) - 1),
         ):
             reasons.setdefault(int(order[place]), []).append(f'{reason} of {name}')
-    names = list(cast(PatchMetrics, measurement.metrics[0]).metrics)
-    examples = []
-    for number, texts in reasons.items():
-        sample = measurement.restore_patch(number)
-        patch = measurement.patches.names[number]
-        values = rows[rows['patch'] == patch].set_index('method')[names]
-        examples.append(
-            Example(
-                patch,
-                texts,
-                sample,
-                dict(zip(measurement.names, sample.pop('prediction'))),
-                {str(name): dict(row) for name, row in values.iterrows()},
-            )
-        )
-    return examples
+    return reasons

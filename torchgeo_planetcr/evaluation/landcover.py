@@ -5,9 +5,10 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import SemanticSegmentation
 
-from ..datasets import PlanetCRClear, PlanetCRWorldCover
+from ..datasets import PlanetCRWorldCover
+from ..datasets.modalities import MODALITIES
 from ..models import read_checkpoint
 from ..models.utils import crop_to, pad_to_multiple
 from .statistics import interval
@@ -24,8 +26,78 @@ from .statistics import interval
 #: Class index of pixels without land cover.
 NO_LANDCOVER = 255
 
+type PixelsName = Literal['all', 'cloudy', 'clear']
+
 #: Positions, in the confusions of an image, of the pixels that figures are about.
-REGIONS = {'all': [0, 1], 'cloudy': [1], 'clear': [0]}
+REGIONS: Mapping[PixelsName, list[int]] = {'all': [0, 1], 'cloudy': [1], 'clear': [0]}
+
+
+@dataclass(frozen=True, slots=True)
+class LandCoverFigure:
+    """Intersection over union of land cover on an image, with its interval."""
+
+    #: 'clear', 'cloudy', or the name of a method.
+    image: str
+
+    #: Which pixels are counted.
+    pixels: PixelsName
+
+    #: Name of a class, or 'mean' for the mean over classes.
+    label: str = field(metadata={'key': 'class'})
+
+    iou: float
+    low: float
+    high: float
+
+    #: Number of areas with labeled pixels, and of labeled pixels.
+    areas: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class LandCoverGap:
+    """IoU on clear images minus that on others, with its interval.
+
+    Fields are those of :class:`LandCoverFigure`.
+    """
+
+    image: str
+    pixels: PixelsName
+    label: str = field(metadata={'key': 'class'})
+    gap: float
+    low: float
+    high: float
+    areas: int
+
+
+@dataclass(frozen=True, slots=True)
+class LandCoverComparison:
+    """IoU on images minus that on images of a baseline, with its interval.
+
+    Fields are those of :class:`LandCoverFigure`; the baseline is another image.
+    """
+
+    image: str
+    baseline: str
+    pixels: PixelsName
+    label: str = field(metadata={'key': 'class'})
+    difference: float
+    low: float
+    high: float
+    areas: int
+
+
+class LandCoverFigures(NamedTuple):
+    """How well land cover is mapped from each image."""
+
+    #: IoU on each image.
+    figures: list[LandCoverFigure]
+
+    #: What is lost on each image but the clear one.
+    gaps: list[LandCoverGap]
+
+    #: Difference of each pair of images, without the clear one.
+    comparisons: list[LandCoverComparison]
 
 
 def load_landcover_model(path: Path) -> SemanticSegmentation:
@@ -47,36 +119,39 @@ def load_landcover_model(path: Path) -> SemanticSegmentation:
     checkpoint = checkpoint if isinstance(checkpoint, Mapping) else {}
     hparams = checkpoint.get('hyper_parameters')
     hparams = hparams if isinstance(hparams, Mapping) else {}
-    # LightningCLI adds names of what Lightning is to call
+    # LightningCLI adds the names of what Lightning calls
     arguments = {k: v for k, v in hparams.items() if not str(k).startswith('_')}
-    # Initial weights, which TorchGeo does not save
+    # TorchGeo does not save the argument for initial weights
     known = inspect.signature(SemanticSegmentation).parameters.keys() - {'weights'}
     if arguments.keys() != known or 'state_dict' not in checkpoint:
-        msg = f"'{path}' is not a checkpoint of torchgeo.tasks.SemanticSegmentation"
-        if '_class_path' in hparams:
-            msg += f', but of {hparams["_class_path"]}'
-        msg += '. examples/landcover_reference.yaml trains one.'
-        raise ValueError(msg)
+        other = hparams.get('_class_path')
+        actual = '' if other is None else f', but of {other}'
+        raise ValueError(
+            f"'{path}' is not a checkpoint of torchgeo.tasks.SemanticSegmentation"
+            f'{actual}: train one with examples/landcover_reference.yaml'
+        )
 
     numbers = [len(classes) for classes in PlanetCRWorldCover.classes.values()]
     for name, wanted in (
         ('task', ['multiclass']),
-        ('in_channels', [len(PlanetCRClear.all_bands)]),
+        ('in_channels', [len(MODALITIES['clear'].bands)]),
         ('num_classes', numbers),
     ):
         if arguments[name] not in wanted:
-            msg = f"'{path}' has {name}={arguments[name]!r} instead of "
-            msg += f'{" or ".join(map(repr, wanted))}.'
-            raise ValueError(msg)
+            raise ValueError(
+                f"'{path}' has {name}={arguments[name]!r} instead of "
+                f'{" or ".join(map(repr, wanted))}'
+            )
 
     try:
         model = SemanticSegmentation(**arguments)
         model.load_state_dict(checkpoint['state_dict'])
     # A damaged file may hold anything
     except Exception as error:
-        msg = f"'{path}' holds no weights of {arguments['model']!r} with the backbone "
-        msg += f'{arguments["backbone"]!r}, or is damaged: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f"'{path}' holds no weights of {arguments['model']!r} with the backbone "
+            f'{arguments["backbone"]!r}, or is damaged: {error}'
+        ) from error
     return model.eval()
 
 
@@ -94,8 +169,8 @@ def landcover_level(model: SemanticSegmentation) -> Literal[1, 2]:
     )
 
 
-def to_level(mask: Tensor, level: Literal[1, 2]) -> Tensor:
-    """Translate WorldCover's eleven classes into those of a level.
+def convert_level(mask: Tensor, level: Literal[1, 2]) -> Tensor:
+    """Convert WorldCover's eleven classes into those of a level.
 
     Args:
         mask: Class indices of level 2, of any shape; 255 where there is none.
@@ -135,7 +210,7 @@ def predict_landcover(model: SemanticSegmentation, image: Tensor) -> Tensor:
 def confusion(
     prediction: Tensor, mask: Tensor, mask_cloud: Tensor, num_classes: int
 ) -> Tensor:
-    """Count the pixels of each image by cloud, labelled class and predicted class.
+    """Count the pixels of each image by cloud, labeled class and predicted class.
 
     Args:
         prediction: Predicted class indices of shape (B, H, W).
@@ -151,21 +226,20 @@ def confusion(
         ValueError: If the shapes differ, or a class index is not below *num_classes*.
     """
     if not prediction.shape == mask.shape == mask_cloud.shape:
-        msg = 'prediction, mask and mask_cloud must be on the same grid, got '
-        msg += f'{(*prediction.shape,)}, {(*mask.shape,)} and {(*mask_cloud.shape,)}.'
-        raise ValueError(msg)
+        raise ValueError(
+            'prediction, mask and mask_cloud must be on the same grid, got '
+            f'{(*prediction.shape,)}, {(*mask.shape,)} and {(*mask_cloud.shape,)}'
+        )
 
-    labelled = mask != NO_LANDCOVER
+    labeled = mask != NO_LANDCOVER
     # One number for each combination, which is its place in the result
     place = torch.arange(len(mask), device=mask.device)[:, None, None].expand_as(mask)
-    place = place[labelled]
+    place = place[labeled]
     sizes = {'mask_cloud': 2, 'mask': num_classes, 'prediction': num_classes}
     for (name, size), value in zip(sizes.items(), (mask_cloud, mask, prediction)):
-        value = value[labelled].long()
+        value = value[labeled].long()
         if ((value < 0) | (value >= size)).any():
-            msg = f'{name} has values outside of 0 ... {size - 1}.'
-            raise ValueError(msg)
-
+            raise ValueError(f'{name} has values outside of 0 ... {size - 1}')
         place = place * size + value
     shape = (len(mask), *sizes.values())
     return place.bincount(minlength=math.prod(shape)).reshape(shape)
@@ -175,7 +249,7 @@ def landcover_figures(
     confusions: Mapping[str, NDArray[Any]],
     weights: NDArray[Any],
     classes: Sequence[str],
-) -> dict[str, list[dict[str, Any]]]:
+) -> LandCoverFigures:
     r"""Intersection over union of land cover on images, and how it differs.
 
     The intersection over union of a class, the Jaccard index, is
@@ -184,13 +258,13 @@ def landcover_figures(
 
         \text{IoU} = \frac{TP}{TP + FP + FN}
 
-    over all labelled pixels of all areas together, as in PASCAL VOC
-    (https://doi.org/10.1007/s11263-014-0733-5). A class without a labelled pixel has
+    over all labeled pixels of all areas together, as in PASCAL VOC
+    (https://doi.org/10.1007/s11263-014-0733-5). A class without a labeled pixel has
     none: what is mistaken for it counts against the classes that it really is. The mean
-    is that of the classes with labelled pixels, however few.
+    is that of the classes with labeled pixels, however few.
 
     Intervals come from bootstrap resamples of the areas, see
-    :func:`~torchgeo_planetcr.evaluation.statistics.interval`. A class without a labelled
+    :func:`~torchgeo_planetcr.evaluation.statistics.interval`. A class without a labeled
     pixel in a resample is left out of the mean of that resample, and that resample out
     of the interval of the class. A difference is taken in each resample, so that its
     interval is not the difference of intervals.
@@ -202,57 +276,98 @@ def landcover_figures(
         classes: Names of the *K* classes.
 
     Returns:
-        Records by name. All of them have ``pixels`` (``'all'``, ``'cloudy'`` or
-        ``'clear'`` ones), ``class`` (or ``'mean'``), ``low``, ``high`` and ``areas``, the
-        number of areas with labelled pixels.
-
-        ``figures`` have ``image``, ``iou`` and ``count``, the number of labelled pixels
-        of the class, for the mean of all classes.
-
-        ``gaps`` have ``image`` (each but ``'clear'``) and ``gap``, the IoU on clear
-        images minus that on *image*.
-
-        ``comparisons`` have ``image``, ``baseline`` (an image before it, but not
-        ``'clear'``) and ``difference``, the IoU on *image* minus that on *baseline*.
-
-        Figures and differences are NaN where there is no labelled pixel, and intervals
-        where fewer than five areas have one.
+        Figures, gaps and comparisons of all pixels, and of cloudy and clear ones. Figures
+        and differences are NaN where there is no labeled pixel, and intervals where
+        fewer than five areas have one.
     """
-    # The first resample has each area once: the figures themselves.
-    draws = np.concatenate([np.ones((1, weights.shape[1])), weights])
-    names = ('mean', *classes)
-    records: dict[str, list[dict[str, Any]]] = {
-        'figures': [],
-        'gaps': [],
-        'comparisons': [],
-    }
+    found = LandCoverFigures([], [], [])
     for pixels, places in REGIONS.items():
         matrices = {
             image: counts[:, places].sum(axis=1) for image, counts in confusions.items()
         }
+        region = RegionConfusions(pixels, matrices, weights, classes)
+        found.figures.extend(region.figures())
+        found.gaps.extend(region.gaps())
+        found.comparisons.extend(region.comparisons())
+    return found
+
+
+class RegionConfusions:
+    """Confusions of land cover on some of the pixels, and the figures of them."""
+
+    def __init__(
+        self,
+        pixels: PixelsName,
+        matrices: Mapping[str, NDArray[Any]],
+        weights: NDArray[Any],
+        classes: Sequence[str],
+    ) -> None:
+        """Initialize a new RegionConfusions instance.
+
+        Args:
+            pixels: Which pixels were counted: 'all', 'cloudy' or 'clear'.
+            matrices: Confusion matrices of areas, of shape (A, K, K), for each image.
+            weights: How often each area is drawn in each resample, of shape (R, A).
+            classes: Names of the *K* classes.
+        """
+        self.pixels = pixels
+        #: What there are figures of: the mean over classes, and each class.
+        self.labels = ('mean', *classes)
         # The labels are those of the data, whatever the image
-        labels = matrices['clear'].sum(axis=2)
-        labels = np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1)
-        areas = (labels > 0).sum(axis=0).tolist()
-        counts = labels.sum(axis=0).tolist()
-        ious = {image: _resampled_iou(m, draws) for image, m in matrices.items()}
-        for image, iou in ious.items():
-            for i, name in enumerate(names):
-                row = {'image': image, 'pixels': pixels, 'class': name}
-                figure = _summarize('iou', iou[:, i], areas[i])
-                records['figures'].append(row | figure | {'count': counts[i]})
-                if image != 'clear':
-                    gap = ious['clear'][:, i] - iou[:, i]
-                    records['gaps'].append(row | _summarize('gap', gap, areas[i]))
-        for baseline, image in combinations([i for i in ious if i != 'clear'], 2):
-            for i, name in enumerate(names):
-                row = {'image': image, 'baseline': baseline}
-                row |= {'pixels': pixels, 'class': name}
-                difference = ious[image][:, i] - ious[baseline][:, i]
-                records['comparisons'].append(
-                    row | _summarize('difference', difference, areas[i])
+        counts = matrices['clear'].sum(axis=2)
+        counts = np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1)
+        #: Number of labeled pixels, and of areas that have some, for each label.
+        self.counts: list[int] = counts.sum(axis=0).tolist()
+        self.areas: list[int] = (counts > 0).sum(axis=0).tolist()
+        # The first resample has each area once: the figures themselves
+        draws = np.concatenate([np.ones((1, weights.shape[1])), weights])
+        #: IoU of each image, of shape (1 + R, 1 + K).
+        self.ious = {image: _resampled_iou(m, draws) for image, m in matrices.items()}
+
+    def figures(self) -> Iterator[LandCoverFigure]:
+        """Yield the IoU on each image."""
+        for image, iou in self.ious.items():
+            for column, label in enumerate(self.labels):
+                yield LandCoverFigure(
+                    image,
+                    self.pixels,
+                    label,
+                    *self._with_interval(iou, column),
+                    self.counts[column],
                 )
-    return records
+
+    def gaps(self) -> Iterator[LandCoverGap]:
+        """Yield the IoU on clear images minus that on each other image."""
+        for image, iou in self.ious.items():
+            if image == 'clear':
+                continue
+            gap = self.ious['clear'] - iou
+            for column, label in enumerate(self.labels):
+                yield LandCoverGap(
+                    image, self.pixels, label, *self._with_interval(gap, column)
+                )
+
+    def comparisons(self) -> Iterator[LandCoverComparison]:
+        """Yield the IoU on each image minus that on each image before it."""
+        others = [image for image in self.ious if image != 'clear']
+        for baseline, image in combinations(others, 2):
+            difference = self.ious[image] - self.ious[baseline]
+            for column, label in enumerate(self.labels):
+                yield LandCoverComparison(
+                    image,
+                    baseline,
+                    self.pixels,
+                    label,
+                    *self._with_interval(difference, column),
+                )
+
+    def _with_interval(
+        self, values: NDArray[np.float64], column: int
+    ) -> tuple[float, float, float, int]:
+        """A figure of a label, its interval, and the number of areas."""
+        areas = self.areas[column]
+        low, high = interval(values[1:, column], areas)
+        return float(values[0, column]), float(low), float(high), areas
 
 
 def _resampled_iou(
@@ -277,14 +392,3 @@ def _resampled_iou(
     mean = np.full(len(iou), np.nan)
     np.divide(np.nansum(iou, axis=1), number, out=mean, where=number > 0)
     return np.column_stack([mean, iou])
-
-
-def _summarize(name: str, values: NDArray[np.float64], areas: int) -> dict[str, Any]:
-    """A figure and its interval, from its values in resamples after the figure itself."""
-    low, high = interval(values[1:], areas)
-    return {
-        name: float(values[0]),
-        'low': float(low),
-        'high': float(high),
-        'areas': areas,
-    }

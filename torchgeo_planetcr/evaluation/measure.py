@@ -14,18 +14,20 @@ from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import SemanticSegmentation
 from torchmetrics import MeanMetric, Metric, SumMetric
 
-from ..datasets.components import PlanetCRWorldCover
+from ..datasets import PlanetCRWorldCover
+from ..datasets.modalities import MODALITIES
 from ..metrics import ImageMetric, PatchMetrics, PatchValues
 from ..transforms import PlanetCRNormalize
-from .landcover import confusion, landcover_level, predict_landcover, to_level
+from .landcover import confusion, convert_level, landcover_level, predict_landcover
 from .methods import Method
 from .patches import EvaluationPatches
 
-#: Reflectance that no image has, far from where metrics overflow in float32.
-LARGEST = 1e6
+#: Reflectance that no image reaches, far below where metrics overflow in float32.
+LARGEST_REFLECTANCE = 1e6
 
-#: What land cover is mapped from besides the images of each method.
-INPUTS = {'clear': 'image_clear', 'cloudy': 'image'}
+#: Keys in a sample of the images that land cover is mapped from besides those of each
+#: method.
+MAPPED_KEYS = {name: MODALITIES[name].key for name in ('clear', 'cloudy')}
 
 
 class AreaConfusion(Metric):
@@ -57,7 +59,7 @@ class AreaConfusion(Metric):
         Args:
             areas: Numbers of the areas, from 0, of shape (B,), int64.
             prediction: Predicted class indices of shape (B, H, W).
-            mask: Labelled class indices of shape (B, H, W), 255 where there is none.
+            mask: Labeled class indices of shape (B, H, W), 255 where there is none.
             mask_cloud: Cloud masks of shape (B, H, W), 1 cloud and 0 no cloud.
         """
         counts = confusion(prediction, mask, mask_cloud, self.num_classes)
@@ -75,8 +77,8 @@ class AreaConfusion(Metric):
 class Measurement(LightningModule):
     """Measures all methods, patch by patch.
 
-    It is run by :meth:`lightning.pytorch.Trainer.test`, on any device and any number of
-    processes, which share the patches.
+    :meth:`lightning.pytorch.Trainer.test` runs it on any device, in any number of
+    processes that share the patches.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Measurement(LightningModule):
         self.landcover_model = landcover_model
         #: Names of the images that land cover is mapped from.
         self.mapped = [
-            *INPUTS,
+            *MAPPED_KEYS,
             *(name for name, method in methods.items() if method.kind != 'copy'),
         ]
         self.confusions = nn.ModuleList()
@@ -131,7 +133,7 @@ class Measurement(LightningModule):
             for _ in self.mapped:
                 self.confusions.append(AreaConfusion(count, num_classes))
 
-        # Of the data, and of values beyond [0, 1] of each method
+        # Pixels without data, and the share of values beyond [0, 1] of each method
         self.no_data = SumMetric().set_dtype(torch.float64)
         self.beyond = nn.ModuleList(
             MeanMetric().set_dtype(torch.float64) for _ in methods
@@ -153,11 +155,11 @@ class Measurement(LightningModule):
 
     @property
     def _area_confusions(self) -> Iterable[AreaConfusion]:
-        """Confusions of each image, none without a network."""
+        """Confusions of each image; there are none without a network."""
         return cast(Iterable[AreaConfusion], self.confusions)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Load the patches of this process, each of which no other one has.
+        """Load the patches of this process. No other process loads one of them.
 
         Returns:
             A loader of batches.
@@ -167,7 +169,7 @@ class Measurement(LightningModule):
         return DataLoader(
             self.patches,
             self.batch_size,
-            # Lightning gives up if a process has no batch
+            # Lightning fails if a process has no batch
             sampler=share or range(1),
             num_workers=self.num_workers,
         )
@@ -189,27 +191,30 @@ class Measurement(LightningModule):
         for name, method in zip(self.names, self.methods):
             image: Tensor = method(batch)
             if image.shape != batch['image_clear'].shape:
-                msg = f'{name} makes images of shape {(*image.shape,)} instead of '
-                msg += f'{(*batch["image_clear"].shape,)}.'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'{name} makes images of shape {(*image.shape,)} instead of '
+                    f'{(*batch["image_clear"].shape,)}'
+                )
             # NaN is not smaller either
-            is_valid = (image.abs() < LARGEST).flatten(1).all(dim=1)
+            is_valid = (image.abs() < LARGEST_REFLECTANCE).flatten(1).all(dim=1)
             if not is_valid.all():
                 number = int(batch['patch'][~is_valid][0])
-                msg = f'{name} makes values that are NaN, infinite or huge of '
-                msg += f'{self.patches.names[number]}: it cannot be evaluated.'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'{name} makes values that are NaN, infinite or huge of '
+                    f'{self.patches.names[number]}: it cannot be evaluated'
+                )
             images[name] = image
         return images
 
     def _check(self, batch: Sample, key: str) -> None:
-        """Refuse data that are not finite."""
+        """Check that the data are finite."""
         is_finite = batch[key].isfinite().flatten(1).all(dim=1)
         if not is_finite.all():
             number = int(batch['patch'][~is_finite][0])
-            msg = f'{key} of {self.patches.names[number]} has values that are NaN or '
-            msg += 'infinite: repair its file, or take the patch out of the folder.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{key} of {self.patches.names[number]} has values that are NaN or '
+                'infinite: repair its file, or take the patch out of the folder'
+            )
 
     def test_step(self, batch: Sample, batch_idx: int) -> None:
         """Measure the methods on a batch.
@@ -238,8 +243,8 @@ class Measurement(LightningModule):
             metrics.update(patches, image, target, mask_cloud, mask)
 
         if self.landcover_model is not None:
-            images |= {name: batch[key] for name, key in INPUTS.items()}
-            mask = to_level(mask, landcover_level(self.landcover_model))
+            images |= {name: batch[key] for name, key in MAPPED_KEYS.items()}
+            mask = convert_level(mask, landcover_level(self.landcover_model))
             for confusions, name in zip(self._area_confusions, self.mapped):
                 prediction = predict_landcover(self.landcover_model, images[name])
                 confusions.update(self.areas[patches], prediction, mask, mask_cloud)
@@ -265,7 +270,7 @@ class Measurement(LightningModule):
             Its sample, of reflectance x 10000 and dB, with a ``prediction`` of each
             method, of shape (M, C, H, W).
         """
-        # After a test, Lightning puts models back into the mode that they were in
+        # Lightning has put the models back into the mode before the test
         self.eval()
         batch = default_collate([self.patches[number]])
         batch = self.normalize(

@@ -1,12 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What is evaluated: models, the untouched input, and predictions made elsewhere."""
+"""Methods to evaluate: models, the untouched input, and predictions made elsewhere."""
 
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,35 +16,60 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Path, Sample
 
+from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE
 from ..raster.header import RasterHeader
 from ..raster.read import read_array_header, read_pixels, read_raster_header
 from ..tasks import CloudRemoval, load_task
 from .patches import EvaluationPatches, file_hash, fingerprint
 
-#: What stands for reflectance of 1 in files of whole numbers.
-SCALE = 10000
+#: Bands of a prediction.
+BANDS = MODALITIES['clear'].bands
 
-#: Mean reflectance that no image has: its values are in another unit.
+#: An image with a larger mean reflectance is in another unit.
 MAX_MEAN = 2
 
-#: A smaller share of the mean of the target no image has, however dark it came out.
-MIN_SHARE = 0.1
+#: So is an image whose mean is a smaller share of that of the clear image.
+MIN_SHARE_OF_MEAN = 0.1
 
-#: Bands of an image: B, G, R, NIR.
-BANDS = 4
-
-#: Patches that an error names.
+#: Largest number of patches that an error names.
 MAX_NAMES = 5
 
-#: Names of images that are no method's.
+#: Names that a method cannot have, because images of the data have them.
 RESERVED = ('clear', 'cloudy')
 
 #: Suffixes of predictions.
 SUFFIXES = ('.tif', '.tiff', '.npy')
 
+#: Advice on files whose values are in another unit.
+HOW_TO_SAVE = (
+    f'save reflectance as float32, or reflectance x {REFLECTANCE_SCALE} as uint16'
+)
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """What a method is and where it comes from."""
+
+    #: 'copy', 'checkpoint', 'module' or 'predictions'.
+    kind: str
+
+    #: Path of the checkpoint or of the folder of predictions, if there is one.
+    source: str | None
+
+    #: SHA-256 of the checkpoint, or fingerprint of the predictions.
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class NetworkDescription(MethodDescription):
+    """What a network is and where it comes from."""
+
+    #: Name of the model.
+    model: str
+
 
 class Method(nn.Module):
-    """Abstract base class of what makes cloud-free images."""
+    """Abstract base class of methods that restore images."""
 
     #: 'copy', 'checkpoint', 'module' or 'predictions'.
     kind: str
@@ -61,16 +87,16 @@ class Method(nn.Module):
         """
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """Say what it is and where it comes from.
+    def describe(self) -> MethodDescription:
+        """Say what the method is and where it comes from.
 
         Returns:
-            ``kind``, ``source`` and ``sha256``, and what else is known.
+            Its description.
         """
 
 
 class Network(Method):
-    """A model of cloud removal."""
+    """A model that removes clouds."""
 
     def __init__(
         self, model: nn.Module, kind: str, source: str | None, name: str
@@ -86,30 +112,27 @@ class Network(Method):
         super().__init__()
         self.model = model
         self.kind = kind
-        self.description = {
-            'kind': kind,
-            'source': source,
-            'sha256': source and file_hash(source),
-            'model': name,
-        }
+        self.description = NetworkDescription(
+            kind, source, None if source is None else file_hash(source), name
+        )
 
     def forward(self, batch: Sample) -> Tensor:
         """Restore the images of a batch, see :meth:`Method.forward`."""
         restored: Tensor = self.model(batch['image'], batch['image_s1'])
         return restored
 
-    def describe(self) -> dict[str, Any]:
-        """Say what it is and where it comes from, see :meth:`Method.describe`."""
+    def describe(self) -> NetworkDescription:
+        """Say what the method is and where it comes from, see :meth:`Method.describe`."""
         return self.description
 
 
 class Predictions(Method):
     """Images that were made elsewhere, one for each patch.
 
-    They are called ``<patch>.tif`` or ``<patch>.npy``, in whatever subfolder. Whole
-    numbers are reflectance x 10000 and floating-point numbers reflectance. They cover
-    the patch or the evaluated window: a GeoTIFF by its georeference, an array of shape
-    (4, H, W) by its size.
+    They are called ``<patch>.tif`` or ``<patch>.npy``, in any subfolder. Whole numbers
+    are reflectance x 10000 and floating-point numbers reflectance. They cover the patch
+    or the evaluated window: a GeoTIFF by its georeference, an array of shape (4, H, W)
+    by its size.
     """
 
     def __init__(self, folder: Path, patches: EvaluationPatches) -> None:
@@ -127,37 +150,23 @@ class Predictions(Method):
         self.kind = 'predictions'
         self.folder = folder
         self.patches = patches
-        files: dict[str, str] = {}
-        for parent, folders, names in os.walk(folder):
-            folders.sort()
-            for name in sorted(names):
-                patch, suffix = os.path.splitext(name)
-                if suffix.lower() in SUFFIXES:
-                    path = os.path.join(parent, name)
-                    if patch in files:
-                        msg = (
-                            f'{files[patch]} and {path} are of the same patch: remove '
-                        )
-                        msg += 'one of them.'
-                        raise ValueError(msg)
-                    files[patch] = path
-
+        files = _find_predictions(folder)
         names = patches.names
         missing = [name for name in names if name not in files]
         surplus = sorted(files.keys() - set(names))
         if missing:
-            msg = (
-                f'{folder} has no image of {len(missing)} of the {len(names)} patches: '
+            raise ValueError(
+                f'{folder} has no image of {len(missing)} of the {len(names)} patches, '
+                f'{_enumerate(missing)}: add images called {missing[0]}.tif or '
+                f'{missing[0]}.npy'
             )
-            msg += f'{_enumerate(missing)}. An image is called {missing[0]}.tif or '
-            msg += f'{missing[0]}.npy.'
-            raise ValueError(msg)
         if surplus:
-            msg = f'{folder} has {len(surplus)} image(s) of no patch of the split: '
-            msg += f'{_enumerate(surplus)}. Take them out, or evaluate their split.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{folder} has {len(surplus)} image(s) of no patch of the split, '
+                f'{_enumerate(surplus)}: take them out, or evaluate their split'
+            )
         self.files = [files[name] for name in names]
-        #: Headers of the GeoTIFFs. Read now, as errors should not come after hours.
+        #: Headers of the GeoTIFFs, read now so that errors do not come after hours.
         self.headers = [self._check(number) for number in range(len(names))]
 
     def forward(self, batch: Sample) -> Tensor:
@@ -166,24 +175,18 @@ class Predictions(Method):
         images = torch.from_numpy(np.stack(arrays)).to(batch['image'].device)
         means = (image.mean(dim=(1, 2, 3)) for image in (images, batch['image_clear']))
         for number, mean, target in zip(batch['patch'], *means):
-            if mean < MIN_SHARE * target:
-                msg = (
+            if mean < MIN_SHARE_OF_MEAN * target:
+                raise ValueError(
                     f'{self.files[number]} has a mean reflectance of {mean:.3g} where '
+                    f'the clear image has {target:.3g}, so its values are in another '
+                    f'unit: {HOW_TO_SAVE}'
                 )
-                msg += f'the cloud-free image has {target:.3g}: its values are in '
-                msg += 'another unit. Save reflectance as float32, or reflectance x '
-                msg += '10000 as uint16.'
-                raise ValueError(msg)
         return images
 
-    def describe(self) -> dict[str, Any]:
-        """Say where they come from, see :meth:`Method.describe`."""
+    def describe(self) -> MethodDescription:
+        """Say where the images come from, see :meth:`Method.describe`."""
         files = {os.path.relpath(path, self.folder): path for path in self.files}
-        return {
-            'kind': self.kind,
-            'source': str(self.folder),
-            'sha256': fingerprint(files),
-        }
+        return MethodDescription(self.kind, str(self.folder), fingerprint(files))
 
     def read(self, number: int) -> NDArray[np.float32]:
         """Read the image of the window of a patch.
@@ -215,42 +218,52 @@ class Predictions(Method):
                 )
         # GDAL does not name the file, and a damaged one makes NumPy raise almost anything
         except Exception as error:
-            msg = f'{path} cannot be read, write it again: {error}'
-            raise OSError(msg) from error
-        if len(array) != BANDS:
-            msg = f'{path} has {len(array)} bands instead of {BANDS} (B, G, R, NIR).'
-            raise ValueError(msg)
+            raise OSError(f'{path} cannot be read, write it again: {error}') from error
+        if len(array) != len(BANDS):
+            raise ValueError(
+                f'{path} has {len(array)} bands instead of {len(BANDS)} '
+                f'({", ".join(BANDS)})'
+            )
         if header is not None and header.nodata is not None:
             count = np.count_nonzero((array == header.nodata).all(axis=0))
             if count:
-                msg = f'{path} has {count} pixels without data ({header.nodata} in all '
-                msg += 'bands): predict all pixels.'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'{path} has {count} pixels without data ({header.nodata} in all '
+                    'bands): predict all pixels'
+                )
         return _to_reflectance(array, path)
 
     def _check(self, number: int) -> RasterHeader | None:
-        """Read the header of an image, None for an array, and see that it fits."""
-        path, name = self.files[number], self.patches.names[number]
-        patch = self.patches.patch_grid(number)
-        window = self.patches.window_grid(number)
+        """Check that an image fits, and return its header, None for an array."""
+        path = self.files[number]
         if path.lower().endswith('.npy'):
-            shape, layout, _ = read_array_header(path)
-            _check_type(np.dtype(layout.dtype), path)
-            shapes = [(BANDS, grid.height, grid.width) for grid in (window, patch)]
-            if shape not in shapes:
-                msg = f'{path} has shape {shape}, expected {shapes[0]}'
-                if window != patch:
-                    msg += f' or, for the whole patch, {shapes[1]}'
-                msg += ': save bands B, G, R, NIR first, on the grid of the patch.'
-                raise ValueError(msg)
+            self._check_array(number, path)
             return None
+        return self._check_raster(number, path)
 
-        header = read_raster_header(path, BANDS, driver='GTiff')
+    def _check_array(self, number: int, path: str) -> None:
+        """Check type and shape of an array."""
+        shape, layout, _ = read_array_header(path)
+        _check_type(np.dtype(layout.dtype), path)
+        grids = self.patches.window_grid(number), self.patches.patch_grid(number)
+        window, patch = [(len(BANDS), grid.height, grid.width) for grid in grids]
+        if shape not in (window, patch):
+            also = '' if window == patch else f' or, for the whole patch, {patch}'
+            raise ValueError(
+                f'{path} has shape {shape}, expected {window}{also}: save bands '
+                f'{", ".join(BANDS)} first, on the grid of the patch'
+            )
+
+    def _check_raster(self, number: int, path: str) -> RasterHeader:
+        """Check that a GeoTIFF holds the window of its patch."""
+        name, window = self.patches.names[number], self.patches.window_grid(number)
+        header = read_raster_header(path, len(BANDS), driver='GTiff')
         grid = header.grid
         if grid.crs != window.crs:
-            msg = f'{path} is in {grid.crs}, but {name} in {window.crs}: write '
-            msg += 'predictions with the CRS and the transform of their patch.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{path} is in {grid.crs}, but {name} in {window.crs}: write '
+                'predictions with the CRS and the transform of their patch'
+            )
         row, col = grid.offset(window)
         snapped = grid.window(row, col, window.height, window.width)
         is_inside = (
@@ -259,12 +272,32 @@ class Predictions(Method):
         )
         is_close = np.allclose(snapped.bounds, window.bounds, rtol=0, atol=0.01)
         if not (grid.same_lattice(window) and is_inside and is_close):
-            msg = f'{path} has {grid.height} x {grid.width} pixels of {grid.res} in '
-            msg += f'{grid.bounds}, which do not hold {window.height} x {window.width} '
-            msg += f'pixels of {window.res} in {window.bounds}, those of {name}: write '
-            msg += 'predictions with the size and the transform of their patch.'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{path} has {grid.height} x {grid.width} pixels of {grid.res} in '
+                f'{grid.bounds}, which do not hold {window.height} x {window.width} '
+                f'pixels of {window.res} in {window.bounds}, those of {name}: write '
+                'predictions with the size and the transform of their patch'
+            )
         return header
+
+
+def _find_predictions(folder: Path) -> dict[str, str]:
+    """Find the image of each patch in a folder and its subfolders."""
+    files: dict[str, str] = {}
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            patch, suffix = os.path.splitext(name)
+            if suffix.lower() not in SUFFIXES:
+                continue
+            path = os.path.join(parent, name)
+            if patch in files:
+                raise ValueError(
+                    f'{files[patch]} and {path} are of the same patch: remove one of '
+                    'them'
+                )
+            files[patch] = path
+    return files
 
 
 def _enumerate(names: Sequence[str]) -> str:
@@ -274,12 +307,10 @@ def _enumerate(names: Sequence[str]) -> str:
 
 
 def _check_type(dtype: np.dtype, path: str) -> None:
-    """Refuse a type of values that cannot be reflectance."""
+    """Check that values of a type can be reflectance."""
     is_whole = dtype.kind in 'iu' and dtype.itemsize > 1
     if not is_whole and dtype.kind != 'f':
-        msg = f'{path} is {dtype}: save reflectance as float32, or reflectance x 10000 '
-        msg += 'as uint16.'
-        raise ValueError(msg)
+        raise ValueError(f'{path} is {dtype}: {HOW_TO_SAVE}')
 
 
 def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
@@ -297,29 +328,30 @@ def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
     """
     _check_type(array.dtype, path)
     if count := np.count_nonzero(~np.isfinite(array)):
-        msg = f'{path} has {count} values that are NaN or infinite: predict all pixels.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path} has {count} values that are NaN or infinite: predict all pixels'
+        )
     reflectance = array.astype(np.float32)
     if array.dtype.kind in 'iu':
-        reflectance /= SCALE
+        reflectance /= REFLECTANCE_SCALE
     mean = float(reflectance.mean())
     if abs(mean) > MAX_MEAN:
-        msg = f'{path} ({array.dtype}) has a mean of {array.mean():.6g}: save '
-        msg += 'reflectance as float32, or reflectance x 10000 as uint16.'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path} ({array.dtype}) has a mean of {array.mean():.6g}: {HOW_TO_SAVE}'
+        )
     return reflectance
 
 
 def load_methods(
     sources: Sequence[Path] | Mapping[str, Path | nn.Module], patches: EvaluationPatches
 ) -> dict[str, Method]:
-    """Load what is to be evaluated.
+    """Load the methods to evaluate.
 
     Args:
         sources: ``'copy'``, paths of checkpoints and folders of predictions, by name or
-            as ``'NAME=PATH'``. Without a name, a checkpoint is called like its model,
-            and a folder like itself. By name also a module, which is called as
-            ``model(image, image_s1)``.
+            as ``'NAME=PATH'``. Without a name, a checkpoint has the name of its model,
+            and a folder its own. A module, which is called as
+            ``model(image, image_s1)``, can only be given by name.
         patches: Patches to evaluate on.
 
     Returns:
@@ -331,8 +363,7 @@ def load_methods(
             exist, or if it is neither a checkpoint nor a folder of predictions.
     """
     if isinstance(sources, str | os.PathLike):
-        msg = f'methods must be a list, as in [{str(sources)!r}].'
-        raise TypeError(msg)
+        raise TypeError(f'methods must be a list, as in [{str(sources)!r}]')
     if isinstance(sources, Mapping):
         named = [(name, source) for name, source in sources.items()]
     else:
@@ -342,22 +373,25 @@ def load_methods(
         name, method = _load(source, patches)
         name = given or name
         if name in RESERVED:
-            msg = f'A method cannot be called {name!r}, like images of the data: give '
-            msg += f"another name, as in 'my-{name}={source}'."
-            raise ValueError(msg)
+            raise ValueError(
+                f'A method cannot be called {name!r}, like images of the data: give '
+                f"another name, as in 'my-{name}={source}'"
+            )
         if name in methods:
-            msg = f'Two methods are called {name!r}: give them names, as in '
-            msg += f"'{name}-2={source}'."
-            raise ValueError(msg)
+            raise ValueError(
+                f'Two methods are called {name!r}: give them names, as in '
+                f"'{name}-2={source}'"
+            )
         methods[name] = method
     if not methods:
-        msg = "There is nothing to evaluate: name 'copy', a checkpoint or a folder."
-        raise ValueError(msg)
+        raise ValueError(
+            "methods has nothing to evaluate: name 'copy', a checkpoint or a folder"
+        )
     return methods
 
 
 def _split(source: str) -> tuple[str | None, str]:
-    """Split NAME=PATH; Lightning's checkpoints have an equals sign in their own name."""
+    """Split NAME=PATH; names of Lightning's checkpoints have an equals sign, too."""
     name, separator, path = source.partition('=')
     is_named = separator and (path == 'copy' or os.path.exists(path))
     return (name, path) if is_named and not os.path.exists(source) else (None, source)
@@ -367,7 +401,7 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
     """Load a method, and name it."""
     if isinstance(source, nn.Module):
         name = type(source).__name__
-        # The device and the mode of what was given are not ours to change
+        # The given module keeps its device and its mode
         return name, Network(deepcopy(source), 'module', None, name)
     if source == 'copy':
         return 'copy', Network(CloudRemoval('copy'), 'copy', None, 'copy')
@@ -375,8 +409,9 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
     if os.path.isdir(path):
         return os.path.basename(os.path.abspath(path)), Predictions(path, patches)
     if not os.path.exists(path):
-        msg = f"'{path}' is neither 'copy' nor a file or folder, check the path."
-        raise ValueError(msg)
+        raise ValueError(
+            f"'{path}' is neither 'copy' nor a file or folder: check the path"
+        )
     task = load_task(path)
     name = task.hparams['model']
     if not isinstance(name, str):

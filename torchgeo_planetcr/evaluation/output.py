@@ -1,27 +1,29 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What an evaluation leaves behind: files, and a few lines to read."""
+"""Files that an evaluation writes, and its main figures as text."""
 
 import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from torchgeo.datasets.utils import Path
 
-#: Names of what is written. The summary is the last.
+from ..raster.write import appears_whole, exists_error
+from .summary import LandCoverSummary, Summary
+
+#: Names of the files.
 TABLES = {'parquet': 'patches.parquet', 'csv': 'patches.csv'}
 REPORT = 'report.html'
 SUMMARY = 'summary.json'
 
 
 def check_folder(out: Path, root: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot or should not be written.
+    """Check that the files can and may be written to a folder.
 
     Args:
         out: Folder to write to.
@@ -34,42 +36,21 @@ def check_folder(out: Path, root: Path, overwrite: bool) -> None:
         ValueError: If *out* is the folder of the data.
     """
     if os.path.realpath(out) == os.path.realpath(root):
-        msg = f'{out} is the folder of the data: write to another folder.'
-        raise ValueError(msg)
+        raise ValueError(f'{out} is the folder of the data: write to another folder')
     names = [
         name
         for name in (*TABLES.values(), REPORT, SUMMARY)
         if os.path.exists(os.path.join(out, name))
     ]
     if names and not overwrite:
-        msg = f'{out} holds {", ".join(names)} already: write to another folder, or '
-        msg += 'overwrite an earlier evaluation with --overwrite (overwrite=True).'
-        raise FileExistsError(msg)
+        raise exists_error(f'{out} holds {", ".join(names)} already')
     parent = os.path.abspath(out)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent):
-        msg = f'{parent} is not a folder: write to another one.'
-        raise NotADirectoryError(msg)
+        raise NotADirectoryError(f'{parent} is not a folder: write to another folder')
     if not os.access(parent, os.W_OK):
-        msg = f'{parent} cannot be written: write to another folder.'
-        raise PermissionError(msg)
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON does not have, by None.
-
-    Args:
-        value: Dictionaries, lists, numbers and texts.
-
-    Returns:
-        The same without NaN.
-    """
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        raise PermissionError(f'{parent} cannot be written: write to another folder')
 
 
 def write(
@@ -81,29 +62,28 @@ def write(
         out: Folder to write to.
         table: 'parquet' or 'csv'.
         rows: A row for each method and patch.
-        summary: All figures, without NaN.
+        summary: Content of the summary, see
+            :func:`~torchgeo_planetcr.evaluation.summary.to_json`.
         report: The report as HTML.
     """
-    os.makedirs(out, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished-') as folder:
-        path = os.path.join(folder, TABLES[table])
+    names = TABLES[table], REPORT, SUMMARY
+    with appears_whole(*(os.path.join(out, name) for name in names)) as paths:
+        table_path, report_path, summary_path = paths
         if table == 'csv':
-            rows.to_csv(path, index=False)
+            rows.to_csv(table_path, index=False)
         else:
-            rows.to_parquet(path, index=False)
-        with open(os.path.join(folder, REPORT), 'w', encoding='utf-8') as file:
+            rows.to_parquet(table_path, index=False)
+        with open(report_path, 'w', encoding='utf-8') as file:
             file.write(report)
-        with open(os.path.join(folder, SUMMARY), 'w', encoding='utf-8') as file:
+        with open(summary_path, 'w', encoding='utf-8') as file:
             json.dump(summary, file, indent=1, allow_nan=False)
         # Whatever happens next, no old summary is left beside new rows
         for name in (SUMMARY, *TABLES.values()):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(out, name))
-        for name in (TABLES[table], REPORT, SUMMARY):
-            os.replace(os.path.join(folder, name), os.path.join(out, name))
 
 
-def to_text(summary: Mapping[str, Any], out: Path) -> str:
+def to_text(summary: Summary, out: Path) -> str:
     """Main figures as text.
 
     Args:
@@ -113,40 +93,45 @@ def to_text(summary: Mapping[str, Any], out: Path) -> str:
     Returns:
         A few lines.
     """
-    data, protocol = summary['data'], summary['protocol']
-    cells: dict[str, dict[str, str]] = {}
-    for figure in summary['figures']:
-        if figure['kind'] == 'all':
-            value = figure['value']
-            text = 'none' if value is None else f'{value:.4g}'
-            if figure['low'] is not None:
-                text += f' ({figure["low"]:.4g} to {figure["high"]:.4g})'
-            cells.setdefault(figure['method'], {})[figure['metric']] = text
-    size = protocol['size']
+    data, protocol = summary.data, summary.protocol
     window = 'whole patches'
-    if size is not None:
-        window = f'{size[0]} x {size[1]} pixels in the centre of each patch'
-    head = f'Split {data["split"]} of {data["root"]}: {data["patches"]} patches, '
-    head += f'{data["areas"]} areas'
+    if protocol.size is not None:
+        height, width = protocol.size
+        window = f'{height} x {width} pixels in the center of each patch'
+    counts = f'{data.patches} patches, {data.areas} areas'
     lines = [
-        head,
-        f'Protocol: {protocol["name"]}, {window}',
+        f'Split {data.split} of {data.root}: {counts}',
+        f'Protocol: {protocol.name}, {window}',
         '',
-        pd.DataFrame.from_dict(cells, orient='index').to_string(),
+        _main_figures(summary).to_string(),
         '',
     ]
-    if summary['landcover'] is not None:
-        means = {
-            figure['image']: figure['iou']
-            for figure in summary['landcover']['figures']
-            if figure['pixels'] == 'all' and figure['class'] == 'mean'
-        }
-        shown = (
-            f'{name} {value:.4g}' for name, value in means.items() if value is not None
-        )
-        lines += [f'Land cover, mIoU on images: {", ".join(shown)}', '']
-    lines += [
-        *(f'Note: {note}' for note in summary['notes']),
-        f'Report: {os.path.join(out, REPORT)}',
-    ]
+    if summary.landcover is not None:
+        lines += [_main_landcover_figures(summary.landcover), '']
+    lines += [f'Note: {note}' for note in summary.notes]
+    lines.append(f'Report: {os.path.join(out, REPORT)}')
     return '\n'.join(lines)
+
+
+def _main_figures(summary: Summary) -> pd.DataFrame:
+    """Tabulate methods by metrics, over all patches."""
+    cells: dict[str, dict[str, str]] = {}
+    for figure in summary.figures:
+        if figure.kind == 'all':
+            text = 'none' if math.isnan(figure.value) else f'{figure.value:.4g}'
+            if not math.isnan(figure.low):
+                text += f' ({figure.low:.4g} to {figure.high:.4g})'
+            cells.setdefault(figure.method, {})[figure.metric] = text
+    return pd.DataFrame.from_dict(cells, orient='index')
+
+
+def _main_landcover_figures(landcover: LandCoverSummary) -> str:
+    """List the mean IoU on each image."""
+    means = [
+        f'{figure.image} {figure.iou:.4g}'
+        for figure in landcover.figures
+        if figure.pixels == 'all'
+        and figure.label == 'mean'
+        and not math.isnan(figure.iou)
+    ]
+    return f'Land cover, mIoU on images: {", ".join(means)}'

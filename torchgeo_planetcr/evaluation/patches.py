@@ -28,7 +28,7 @@ class EvaluationPatches(Dataset[Sample]):
 
         Args:
             dataset: Data set with all modalities.
-            size: Height and width of the window in the centre of each patch in pixels,
+            size: Height and width of the window in the center of each patch in pixels,
                 None for the whole patch.
 
         Raises:

@@ -9,6 +9,7 @@ look alike, so intervals come from resampling whole areas (B. Efron and R. J. Ti
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, NamedTuple, cast
 
@@ -28,13 +29,73 @@ SEED = 0
 #: Share of the resamples that lie within an interval.
 LEVEL = 0.95
 
-#: Fewer areas have no interval: it would hold far less than it says.
+#: Fewer areas have no interval, as it would hold the truth far less often than it says.
 MIN_AREAS = 5
 
 #: Upper bounds of the bins of cloud cover of a patch.
 CLOUD_BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A metric of a method on a stratum, with its interval."""
+
+    method: str
+
+    #: What the stratum is one of, such as 'season', and its name, such as 'fall'.
+    kind: str
+    stratum: str
+
+    metric: str
+
+    #: The figure is NaN if the stratum is empty.
+    value: float
+
+    #: The interval is NaN if there are fewer than five areas.
+    low: float
+    high: float
+
+    #: Numbers of patches and areas, and of pixels if these are pooled.
+    patches: int
+    areas: int
+    pixels: int | None
+
+    @property
+    def count(self) -> int:
+        """Number of pixels if these are pooled, else of patches."""
+        return self.patches if self.pixels is None else self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The difference of two methods in a metric on a stratum, with its interval."""
+
+    method: str
+    baseline: str
+
+    #: What the stratum is one of, such as 'season', and its name, such as 'fall'.
+    kind: str
+    stratum: str
+
+    metric: str
+
+    #: The figure of the method minus that of the baseline.
+    difference: float
+
+    #: The interval is NaN if there are fewer than five areas.
+    low: float
+    high: float
+
+    #: Result of :func:`sign_flip_test`, NaN if there are fewer than two areas.
+    p_value: float
+
+    #: Share of patches where the method is better, NaN if pixels are pooled.
+    share_better: float
+
+    patches: int
+    areas: int
 
 
 class Areas:
@@ -57,7 +118,7 @@ class Areas:
             count, np.full(count, 1 / count), RESAMPLES
         ).astype(np.float64)
         #: Signs of the areas under the hypothesis of no difference, of shape (R', A):
-        #: all that there are, or random ones after those that were observed.
+        #: all combinations if they are few, or random ones after the observed one.
         if 2**count <= RESAMPLES:
             self.signs = np.array(list(product([1.0, -1.0], repeat=count)))
         else:
@@ -117,8 +178,8 @@ def interval(resampled: Array, areas: int) -> tuple[Array, Array]:
         Lower and upper bound, of shape (...); NaN if there are fewer than five areas.
     """
     if areas < MIN_AREAS:
-        nothing = np.full(resampled.shape[1:], np.nan)
-        return nothing, nothing
+        missing = np.full(resampled.shape[1:], np.nan)
+        return missing, missing
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(resampled, (tail, 1 - tail), axis=0)
     return low, high
@@ -217,7 +278,7 @@ def _from_means(means: Array, names: Sequence[str], metrics: PatchMetrics) -> Ar
     return torch.stack(columns, dim=-1).numpy()
 
 
-def figures(method: str, estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+def figures(method: str, estimates: Sequence[Estimate]) -> list[Figure]:
     """List the figures of a method with their intervals.
 
     Args:
@@ -225,33 +286,32 @@ def figures(method: str, estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
         estimates: Figures of all strata.
 
     Returns:
-        A record for each stratum and metric; NaN where the stratum is empty, and for
-        intervals where it has fewer than five areas.
+        A figure for each stratum and metric.
     """
-    records = []
+    found = []
     for stratum, values, resampled, patches, areas, pixels in estimates:
         low, high = interval(resampled, areas)
         for column, metric in enumerate(stratum.metrics):
-            records.append(
-                {
-                    'method': method,
-                    'kind': stratum.kind,
-                    'stratum': stratum.name,
-                    'metric': metric,
-                    'value': float(values[column]),
-                    'low': float(low[column]),
-                    'high': float(high[column]),
-                    'patches': patches,
-                    'areas': areas,
-                    'pixels': pixels,
-                }
+            found.append(
+                Figure(
+                    method=method,
+                    kind=stratum.kind,
+                    stratum=stratum.name,
+                    metric=metric,
+                    value=float(values[column]),
+                    low=float(low[column]),
+                    high=float(high[column]),
+                    patches=patches,
+                    areas=areas,
+                    pixels=pixels,
+                )
             )
-    return records
+    return found
 
 
 def area_figures(
     method: str, values: PatchValues, names: Sequence[str], areas: Areas
-) -> list[dict[str, Any]]:
+) -> list[Figure]:
     """List the figures of each area, means over its patches.
 
     Args:
@@ -261,23 +321,23 @@ def area_figures(
         areas: Areas of the patches.
 
     Returns:
-        A record for each area and metric.
+        A figure for each area and metric, without an interval.
     """
     counts = areas.sum(np.ones(len(areas.codes)))
     means = areas.sum(values.images.numpy()) / counts[:, None]
     return [
-        {
-            'method': method,
-            'kind': 'area',
-            'stratum': area,
-            'metric': metric,
-            'value': value,
-            'low': np.nan,
-            'high': np.nan,
-            'patches': int(count),
-            'areas': 1,
-            'pixels': None,
-        }
+        Figure(
+            method=method,
+            kind='area',
+            stratum=area,
+            metric=metric,
+            value=value,
+            low=np.nan,
+            high=np.nan,
+            patches=int(count),
+            areas=1,
+            pixels=None,
+        )
         for area, row, count in zip(areas.names, means.tolist(), counts)
         for metric, value in zip(names, row)
     ]
@@ -285,7 +345,7 @@ def area_figures(
 
 def comparisons(
     estimates: Mapping[str, Sequence[Estimate]], metrics: PatchMetrics, areas: Areas
-) -> list[dict[str, Any]]:
+) -> list[Comparison]:
     """Compare each method with those before it, on the same patches and resamples.
 
     Args:
@@ -294,47 +354,54 @@ def comparisons(
         areas: Areas of the patches.
 
     Returns:
-        A record for each pair, stratum that is not empty, and metric: the difference,
-        its interval and p-value, see :func:`sign_flip_test`, and the share of patches
-        where the method is better, of which ties count half. NaN for intervals of fewer
-        than five areas, p-values of fewer than two, and the share of pooled pixels.
+        A comparison for each pair, stratum that is not empty, and metric. Ties count as
+        half of a patch where the method is better.
     """
-    records = []
+    found = []
     for baseline, method in combinations(estimates, 2):
         for before, after in zip(estimates[baseline], estimates[method]):
-            stratum, count = after.stratum, after.areas
-            if not count:
-                continue
-            difference = after.values - before.values
-            low, high = interval(after.resampled - before.resampled, count)
-            gains = stratum.sums - before.stratum.sums
-            p_value = np.full(len(difference), np.nan)
-            if count > 1:
-                p_value = sign_flip_test(areas.sum(gains), areas.signs)
-            for column, metric in enumerate(stratum.metrics):
-                share = np.nan
-                if not stratum.is_pooled:
-                    gain = gains[stratum.counts > 0, column]
-                    if not cast(ImageMetric, metrics.metrics[metric]).higher_is_better:
-                        gain = -gain
-                    share = ((gain > 0) + 0.5 * (gain == 0)).mean()
-                records.append(
-                    {
-                        'method': method,
-                        'baseline': baseline,
-                        'kind': stratum.kind,
-                        'stratum': stratum.name,
-                        'metric': metric,
-                        'difference': float(difference[column]),
-                        'low': float(low[column]),
-                        'high': float(high[column]),
-                        'p_value': float(p_value[column]),
-                        'share_better': float(share),
-                        'patches': after.patches,
-                        'areas': count,
-                    }
-                )
-    return records
+            if after.areas:
+                found += _compare(baseline, before, method, after, metrics, areas)
+    return found
+
+
+def _compare(
+    baseline: str,
+    before: Estimate,
+    method: str,
+    after: Estimate,
+    metrics: PatchMetrics,
+    areas: Areas,
+) -> Iterator[Comparison]:
+    """Compare two methods on a stratum that is not empty."""
+    stratum = after.stratum
+    difference = after.values - before.values
+    low, high = interval(after.resampled - before.resampled, after.areas)
+    gains = stratum.sums - before.stratum.sums
+    p_value = np.full(len(difference), np.nan)
+    if after.areas > 1:
+        p_value = sign_flip_test(areas.sum(gains), areas.signs)
+    for column, metric in enumerate(stratum.metrics):
+        share = np.nan
+        if not stratum.is_pooled:
+            gain = gains[stratum.counts > 0, column]
+            if not cast(ImageMetric, metrics.metrics[metric]).higher_is_better:
+                gain = -gain
+            share = ((gain > 0) + 0.5 * (gain == 0)).mean()
+        yield Comparison(
+            method=method,
+            baseline=baseline,
+            kind=stratum.kind,
+            stratum=stratum.name,
+            metric=metric,
+            difference=float(difference[column]),
+            low=float(low[column]),
+            high=float(high[column]),
+            p_value=float(p_value[column]),
+            share_better=float(share),
+            patches=after.patches,
+            areas=after.areas,
+        )
 
 
 def sign_flip_test(differences: Array, signs: Array) -> Array:
@@ -355,7 +422,7 @@ def sign_flip_test(differences: Array, signs: Array) -> Array:
         Two-sided p-values of shape (M,).
     """
     observed = np.abs(differences.sum(axis=0))
-    # Equal but for rounding is as large
+    # A sum that is equal but for rounding is as large
     tolerance = 1e-12 * np.abs(differences).sum(axis=0)
     reached = np.abs(signs @ differences) >= observed - tolerance
     return reached.mean(axis=0)

@@ -18,11 +18,11 @@ from .standard import StandardMAE, StandardPSNR, StandardRMSE, StandardSAM, Stan
 
 
 class Protocol(NamedTuple):
-    """How methods are compared. Figures of two protocols cannot be."""
+    """How methods are compared. Figures of two protocols cannot be compared."""
 
-    #: Size of the window in the centre of each patch, None for the whole patch.
+    #: Size of the window in the center of each patch, None for the whole patch.
     size: int | None
-    #: How the 10 m modalities meet the 3 m grid.
+    #: How modalities of 10 m are put on the 3 m grid.
     alignment: Literal['geo', 'reference']
     #: Metrics by name.
     metrics: Mapping[str, type[ImageMetric]]

@@ -4,13 +4,11 @@
 """Models as files that run without this package."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch.export import Dim
 
+from ..raster.write import appears_whole
 from .aligncr import AlignCR
 from .dsen2cr import DSen2CR
 from .encoder_decoder import EncoderDecoder
@@ -51,17 +49,5 @@ def export_model(
     finally:
         model.train(training)
 
-    with _appears_whole(path) as [partial], open(partial, 'wb') as file:
+    with appears_whole(path) as (partial,), open(partial, 'wb') as file:
         torch.export.save(program, file)
-
-
-@contextmanager
-def _appears_whole(path: str | os.PathLike[str]) -> Iterator[list[Path]]:
-    """Write to a file beside *path* that takes its place once it is whole."""
-    path = Path(path)
-    partial = path.with_name(f'{path.stem}.{os.getpid()}.partial.pt2')
-    try:
-        yield [partial]
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

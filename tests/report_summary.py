@@ -3,7 +3,7 @@
 
 """Made-up results of an evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ import torch
 
 from torchgeo_planetcr.datasets import PlanetCRWorldCover
 from torchgeo_planetcr.datasets.archive import SEASONS
-from torchgeo_planetcr.evaluation.report import Example
+from torchgeo_planetcr.evaluation.report import Example, render_report
+from torchgeo_planetcr.evaluation.report.charts import method_styles
+from torchgeo_planetcr.evaluation.report.context import Context
+from torchgeo_planetcr.evaluation.summary import from_json
 
 #: Unit, whether higher is better, and value where nothing is restored.
 METRICS = {
@@ -37,11 +40,11 @@ def make_summary(
     Seasons have a quarter of the areas each, and a class of land cover only three.
 
     Args:
-        methods: names of the methods.
-        areas: number of areas.
-        landcover: whether land cover was mapped, too.
-        only: kinds of strata, if not all.
-        notes: notes.
+        methods: Names of the methods.
+        areas: Number of areas.
+        landcover: Whether land cover was mapped, too.
+        only: Kinds of strata, if not all.
+        notes: Notes.
 
     Returns:
         What the JSON file of an evaluation holds.
@@ -166,6 +169,18 @@ def make_summary(
     }
 
 
+def render(summary: Mapping[str, Any], examples: Sequence[Example]) -> str:
+    """Render a report from the content of the JSON file."""
+    return render_report(from_json(summary), examples)
+
+
+def make_context(content: Mapping[str, Any]) -> Context:
+    """What all parts of a report share, from the content of the JSON file."""
+    summary = from_json(content)
+    styles = method_styles((name, name == 'copy') for name in summary.methods)
+    return Context(summary, styles)
+
+
 def _p_value(metric: str, areas: int) -> float | None:
     if areas < 2:
         return None
@@ -178,6 +193,7 @@ def _with_interval(key: str, value: float, areas: int) -> dict[str, Any]:
         key: value if areas else None,
         'low': value - 0.02 if areas >= 5 else None,
         'high': value + 0.02 if areas >= 5 else None,
+        'areas': areas,
     }
 
 
@@ -190,8 +206,7 @@ def _landcover(methods: Sequence[str], areas: int) -> dict[str, Any]:
         for pixels in ('all', 'cloudy', 'clear'):
             for label in ('mean', *PlanetCRWorldCover.classes[2]):
                 number = {'Mangroves': 0, 'Herbaceous wetland': 3}.get(label, areas)
-                row = {'pixels': pixels, 'class': label, 'areas': number}
-
+                row = {'pixels': pixels, 'class': label}
                 iou = _with_interval('iou', score, number)
                 count = {'count': 12345 if number else 0}
                 figures.append({'image': image} | row | iou | count)

@@ -4,6 +4,7 @@
 """Charts of the report, as SVG that goes into the page."""
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,43 +27,47 @@ class Style(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A value and, if there is one, its interval."""
+    """A value and its interval, which is NaN if there is none."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
+
     #: Whether so few areas are behind it that the interval is too narrow.
-    is_few: bool = False
+    has_few_areas: bool = False
 
 
-#: Colours of Okabe and Ito, which the colour-blind tell apart, but for black and yellow:
-#: these also show on a dark and on a white page.
+#: Colors of Okabe and Ito that the color-blind can tell apart, without black and yellow.
+#: They show on a dark and on a white page.
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#e69f00', '#56b4e9', '#cc79a7')
 
-#: Five, so that no colour has the same one again before the thirty-first method.
+#: There are five, so that a color has the same one again only after thirty methods.
 MARKERS = (('o', '●'), ('s', '■'), ('^', '▲'), ('D', '◆'), ('v', '▼'))
 
-#: What no method restored stays in the background.
-BASELINE = Style('#808080', 'x', '✕')
-CLOUDY = Style('#808080', '|', '|')
-TARGET = Style('#947600', 'P', '✚')
-
-WIDTH = 3.0  # inches: 288 CSS pixels
-MAX_LETTERS = 15
+#: Gray is for what stays in the background, such as images that no method restored.
 GRAY = '#808080'
+BASELINE = Style(GRAY, 'x', '✕')
+CLOUDY = Style(GRAY, '|', '|')
+CLEAR = Style('#947600', 'P', '✚')
+
+#: Width of a chart in inches; 3 are 288 CSS pixels.
+WIDTH = 3.0
+
+#: Longest line of the name of a stratum.
+MAX_LETTERS = 15
 
 #: Opacity of an interval that is too narrow.
-PALE = 0.4
+NARROW_INTERVAL_OPACITY = 0.4
 
 SETTINGS: dict[Any, Any] = {
-    # Words stay words, in the font of the page.
+    # Words stay words, in the font of the page
     'svg.fonttype': 'none',
     'font.family': ['DejaVu Sans'],
     'font.size': 9,
     'lines.linewidth': 1.4,
     'lines.markersize': 4.8,
     'lines.markeredgewidth': 1.4,
-    # A $ in a name is a $.
+    # A $ in a name is no formula
     'text.parse_math': False,
     'axes.spines.left': False,
     'axes.spines.right': False,
@@ -78,10 +83,10 @@ SETTINGS: dict[Any, Any] = {
 
 
 def method_styles(methods: Iterable[tuple[str, bool]]) -> dict[str, Style]:
-    """Give each method its own colour and marker.
+    """Give each method its own color and marker.
 
     Args:
-        methods: name of each method, and whether it restores nothing.
+        methods: Name of each method, and whether it restores nothing.
 
     Returns:
         Style of each method.
@@ -107,10 +112,10 @@ def strata_chart(
     """Draw values with their intervals, one row for each stratum.
 
     Args:
-        key: what no other chart of the page is called.
-        strata: names of the strata, from top to bottom.
-        points: for each method, a point or nothing for each stratum.
-        styles: style of each method.
+        key: A name that no other chart of the page has.
+        strata: Names of the strata, from top to bottom.
+        points: For each method a point, or None, for each stratum.
+        styles: Style of each method.
 
     Returns:
         An ``<svg>`` element.
@@ -125,43 +130,49 @@ def strata_chart(
         figure, axes = _axes(row * len(strata), labels)
         for index in range(0, len(strata), 2):
             axes.axhspan(index - 0.5, index + 0.5, color=GRAY, alpha=0.08, linewidth=0)
-        # From top to bottom in the order of the legend.
+        # From top to bottom in the order of the legend
         offsets = 0.12 / row * (np.arange(len(points)) - (len(points) - 1) / 2)
         for (method, values), offset in zip(points.items(), offsets):
-            style = styles[method]
-            there = [(y + offset, p) for y, p in enumerate(values) if p is not None]
-            for is_few, alpha in ((True, PALE), (False, 1)):
-                intervals = [
-                    (y, point.low, point.high)
-                    for y, point in there
-                    if point.low is not None
-                    and point.high is not None
-                    and point.is_few == is_few
-                ]
-                if intervals:
-                    axes.hlines(*zip(*intervals), color=style.color, alpha=alpha)
-            axes.plot(
-                [point.value for _, point in there],
-                [y for y, _ in there],
-                linestyle='none',
-                marker=style.marker,
-                color=style.color,
-            )
+            drawn = [
+                (float(y + offset), p) for y, p in enumerate(values) if p is not None
+            ]
+            _draw_points(axes, drawn, styles[method])
         axes.set(ylim=(len(strata) - 0.5, -0.5), yticks=range(len(strata)))
         axes.set_yticklabels(labels)
         axes.grid(axis='x')
         return _to_svg(figure)
 
 
+def _draw_points(
+    axes: Axes, points: Sequence[tuple[float, Point]], style: Style
+) -> None:
+    """Draw the points of a method at their heights, with their intervals."""
+    for has_few_areas, alpha in ((True, NARROW_INTERVAL_OPACITY), (False, 1)):
+        intervals = [
+            (y, point.low, point.high)
+            for y, point in points
+            if not math.isnan(point.low) and point.has_few_areas == has_few_areas
+        ]
+        if intervals:
+            axes.hlines(*zip(*intervals), color=style.color, alpha=alpha)
+    axes.plot(
+        [point.value for _, point in points],
+        [y for y, _ in points],
+        linestyle='none',
+        marker=style.marker,
+        color=style.color,
+    )
+
+
 def distribution_chart(
     key: str, values: Mapping[str, Sequence[float]], styles: Mapping[str, Style]
 ) -> Markup:
-    """Draw which share of many values is at most how large.
+    """Draw the cumulative distribution of many values.
 
     Args:
-        key: what no other chart of the page is called.
-        values: values of each method.
-        styles: style of each method.
+        key: A name that no other chart of the page has.
+        values: Values of each method.
+        styles: Style of each method.
 
     Returns:
         An ``<svg>`` element.
@@ -188,7 +199,7 @@ def _axes(height: float, labels: Iterable[str]) -> tuple[Figure, Axes]:
     letters = max(len(line) for label in labels for line in label.split('\n'))
     left, top, right, bottom = 0.12 + 0.072 * letters, 0.03, 0.08, 0.26
     figure = Figure(figsize=(WIDTH, top + height + bottom))
-    # A layout that measures its words would take most of the time of a report.
+    # A layout that measures its words would take most of the time of a report
     figure.subplots_adjust(
         left=left / WIDTH,
         right=1 - right / WIDTH,
@@ -204,12 +215,12 @@ def _axes(height: float, labels: Iterable[str]) -> tuple[Figure, Axes]:
 def _to_svg(figure: Figure) -> Markup:
     """Draw a figure as an element of a page."""
     buffer = io.StringIO()
-    nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
-    figure.savefig(buffer, format='svg', transparent=True, metadata=nothing)
+    no_metadata = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+    figure.savefig(buffer, format='svg', transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index('<svg') :]
-    # These repeat from chart to chart, and nothing refers to them.
+    # These repeat from chart to chart, and nothing refers to them
     svg = re.sub(r'<g id="[^"]*"', '<g', svg)
-    # Its rules would hold for the whole page.
+    # Its rules would hold for the whole page
     svg = re.sub(r'<style.*?</style>', '', svg, flags=re.DOTALL)
     return Markup(svg)

@@ -15,39 +15,45 @@ from PIL import Image, ImageColor
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ..datasets import PlanetCR, PlanetCRWorldCover
-from ..datasets.plot import false_color, tone_curve, true_color
+from ...datasets import PlanetCRWorldCover
+from ...datasets.modalities import REFLECTANCE_SCALE, RGB_INDICES
+from ...datasets.plot import false_color, tone_curve, true_color
 
-#: Largest error that the colours of an error map tell apart, in reflectance. It is the
+#: Largest error that the colors of an error map tell apart, in reflectance. It is the
 #: same in every report, so that their maps can be compared.
 LARGEST_ERROR = 0.2
 
+#: Color of values that are not a number, as a diverged network gives them. It is none of
+#: the colors of the scale of errors.
+NAN_COLOR = '#00a0ff'
+
+#: Names and colors of the classes of land cover.
 CLASSES = (*PlanetCRWorldCover.classes[2], 'No land cover')
 COLORS = (*PlanetCRWorldCover.colors[2], '#ffffff')
-
-RGB = [PlanetCR.all_bands.index(band) for band in PlanetCR.rgb_bands]
 
 
 def optical_pictures(
     sample: Sample, predictions: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, str], str]:
-    """Show the optical images of a patch in true colour, with one tone curve.
+    """Show the optical images of a patch in true color, with one tone curve.
 
     Args:
-        sample: a sample with ``image`` and ``image_clear``.
-        predictions: restored image of each method.
+        sample: A sample with ``image`` and ``image_clear``.
+        predictions: Restored image of each method.
 
     Returns:
         Addresses of the cloudy image, the restored ones, and the clear one.
     """
-    cloudy, clear = (_cpu(sample[key])[RGB] for key in ('image', 'image_clear'))
-    # What a method makes up has no say in how the others look.
+    cloudy, clear = (_cpu(sample[key])[RGB_INDICES] for key in ('image', 'image_clear'))
+    # No method changes how the other images look
     curve = tone_curve([clear, cloudy])
 
     def show(image: Tensor) -> str:
         return _encode(true_color(image.nan_to_num(), curve))
 
-    restored = {name: show(_cpu(image)[RGB]) for name, image in predictions.items()}
+    restored = {
+        name: show(_cpu(image)[RGB_INDICES]) for name, image in predictions.items()
+    }
     return show(cloudy), restored, show(clear)
 
 
@@ -55,18 +61,18 @@ def error_picture(prediction: Tensor, target: Tensor) -> str:
     """Show the absolute error, mean over bands, from 0 to :data:`LARGEST_ERROR`.
 
     Args:
-        prediction: (4, H, W) restored image, reflectance x 10000.
-        target: (4, H, W) clear image, reflectance x 10000.
+        prediction: Restored image of shape (4, H, W), reflectance x 10000.
+        target: Clear image of shape (4, H, W), reflectance x 10000.
 
     Returns:
         Address of the picture.
     """
-    error = (_cpu(prediction) - _cpu(target)).abs().mean(dim=0) / 10000
-    return _encode(_error_colors(error.numpy()))
+    error = (_cpu(prediction) - _cpu(target)).abs().mean(dim=0)
+    return _encode(_error_colors(error.numpy() / REFLECTANCE_SCALE))
 
 
 def error_scale() -> str:
-    """Show the colours of error maps, from no error on the left to the largest.
+    """Show the colors of error maps, from no error on the left to the largest.
 
     Returns:
         Address of the picture.
@@ -76,10 +82,10 @@ def error_scale() -> str:
 
 
 def radar_picture(image: Tensor) -> str:
-    """Show Sentinel-1 in false colour.
+    """Show Sentinel-1 in false color.
 
     Args:
-        image: (2, H, W) VV and VH in dB.
+        image: VV and VH in dB, of shape (2, H, W).
 
     Returns:
         Address of the picture.
@@ -91,10 +97,10 @@ def landcover_picture(mask: Tensor) -> tuple[str, list[tuple[str, str]]]:
     """Show land cover.
 
     Args:
-        mask: (H, W) index of the class of WorldCover, 255 where there is none.
+        mask: Index of the class of WorldCover, of shape (H, W), 255 where there is none.
 
     Returns:
-        Address of the picture, and name and colour of each class in it.
+        Address of the picture, and name and color of each class in it.
     """
     shown = mask.cpu().clamp(max=len(CLASSES) - 1)
     palette = np.array([ImageColor.getrgb(color) for color in COLORS]) / 255
@@ -107,7 +113,7 @@ def cloud_picture(mask: Tensor) -> str:
     """Show a cloud mask, cloud white.
 
     Args:
-        mask: (H, W) 1 where there is cloud.
+        mask: 1 where there is cloud, of shape (H, W).
 
     Returns:
         Address of the picture.
@@ -117,12 +123,13 @@ def cloud_picture(mask: Tensor) -> str:
 
 
 def _error_colors(error: NDArray[np.floating]) -> NDArray[np.float64]:
-    # Not a number, as a diverged network gives, is none of the colours of the scale.
-    colormap = mpl.colormaps['inferno'].with_extremes(bad='#00a0ff')
+    """Color an error in reflectance."""
+    colormap = mpl.colormaps['inferno'].with_extremes(bad=NAN_COLOR)
     return colormap(error / LARGEST_ERROR)[..., :3]
 
 
 def _cpu(image: Tensor) -> Tensor:
+    """Bring an image to the CPU in float32, without its gradient."""
     return image.detach().cpu().to(torch.float32)
 
 
