@@ -1,23 +1,38 @@
 # make demo [ROOT=folder]   from data to a cloud-free scene, on ROOT or a simulated world
-# make test                 run the tests
-# make lint                 check style and types
+# make test                 run the fast tests on all cores
+# make test-all             run all tests: also those with a browser, notebooks, several processes
+# make test-minimum         run the fast tests with the oldest versions that pyproject.toml allows
+# make coverage             run the fast tests, and list the lines that none of them reaches
+# make lint                 check style, spelling and types
 # make docs                 make the documentation, docs/_build/html/index.html
 
 PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: demo test lint docs
+FAST := -m pytest --numprocesses auto -m 'not slow'
+
+.PHONY: demo test test-all test-minimum coverage lint docs
 
 demo: .venv/installed
 	.venv/bin/planetcr demo $(if $(ROOT),--root '$(ROOT)')
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python $(FAST)
+
+test-all: .venv/installed
+	.venv/bin/python -m pytest --numprocesses auto
+
+test-minimum: .venv-minimum/installed
+	.venv-minimum/bin/python $(FAST)
+
+coverage: .venv/installed
+	.venv/bin/python $(FAST) --cov --cov-fail-under=90
 
 lint: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/codespell
 	.venv/bin/ty check
 
 # All pages are read again, because a warning of the last time would not come back otherwise;
@@ -36,3 +51,11 @@ else
 	.venv/bin/python -m pip install --editable '.[style,tests,docs]'
 	touch .venv/installed
 endif
+
+# The oldest versions have wheels for the oldest Python alone
+.venv-minimum/installed: pyproject.toml tests/minimum_versions.py
+	python3.12 -m venv --clear .venv-minimum
+	.venv-minimum/bin/python tests/minimum_versions.py > .venv-minimum/constraints.txt
+	.venv-minimum/bin/python -m pip install --constraint .venv-minimum/constraints.txt \
+		--editable '.[tests]'
+	touch .venv-minimum/installed

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+# One thread for each worker of pytest-xdist, and for the processes that tests start: more
+# threads than cores are slower. It must be set before torch is imported
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .summary import info as info
     from .tasks import CloudRemoval as CloudRemoval
 
+__version__ = '0.1.0.dev0'
+
 #: Module of each public name, imported at its first use: the data sets do not have to
 #: wait for Lightning and Kornia.
 _MODULES = {
