@@ -50,7 +50,8 @@ needs_sphinx = '9.0'
 nitpicky = True
 OTHER_PACKAGES = (
     'abc affine collections geopandas jsonargparse kornia lightning matplotlib numpy os '
-    'pandas pyarrow pyproj rasterio shapely torch torchgeo torchmetrics torchvision'
+    'pandas pathlib pyarrow pyproj rasterio shapely torch torchgeo torchmetrics '
+    'torchvision'
 )
 nitpick_ignore_regex = [
     ('py:.*', rf'({"|".join(OTHER_PACKAGES.split())})\..*'),
