@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Configuration of Sphinx, which makes the documentation."""
+"""Configuration of Sphinx, which builds the documentation."""
 
 import hashlib
 import importlib
@@ -35,8 +35,8 @@ version = '.'.join(release.split('.')[:2])
 
 extensions = [
     'command_help',
-    # Pages in Markdown by myst_parser, and notebooks, whose text is the same Markdown;
-    # nbsphinx would need pandoc for it, and runs notebooks anew each time
+    # Reads pages in Markdown, and notebooks, whose text is the same Markdown. nbsphinx would
+    # need pandoc for it, and would run all notebooks each time
     'myst_nb',
     'sphinx.ext.autodoc',
     'sphinx.ext.mathjax',
@@ -46,11 +46,12 @@ extensions = [
 exclude_patterns = ['_build']
 needs_sphinx = '9.0'
 
-# A name of ours that leads nowhere is an error. Those of other packages have no pages here.
+# A reference to a missing page of ours is an error. Other packages have no pages here.
 nitpicky = True
 OTHER_PACKAGES = (
     'abc affine collections geopandas jsonargparse kornia lightning matplotlib numpy os '
-    'pandas pyarrow pyproj rasterio shapely torch torchgeo torchmetrics torchvision'
+    'pandas pathlib pyarrow pyproj rasterio shapely torch torchgeo torchmetrics '
+    'torchvision'
 )
 nitpick_ignore_regex = [
     ('py:.*', rf'({"|".join(OTHER_PACKAGES.split())})\..*'),
@@ -59,7 +60,7 @@ nitpick_ignore_regex = [
 ]
 
 if os.environ.get('READTHEDOCS'):
-    # Elsewhere there may be no network, without which each inventory is a warning
+    # Without a network, each inventory would be a warning
     extensions.append('sphinx.ext.intersphinx')
     intersphinx_mapping = {
         'numpy': ('https://numpy.org/doc/stable/', None),
@@ -80,7 +81,7 @@ html_css_files = ['custom.css']
 html_show_sourcelink = False
 html_theme_options = {
     'collapse_navigation': False,
-    # Without the version, which does not fit on a phone
+    # The version would not fit on a phone
     'logo': {'text': project},
     'navigation_depth': 3,
     'navbar_align': 'left',
@@ -92,7 +93,7 @@ html_theme_options = {
 
 autodoc_default_options = {
     'members': True,
-    # Those that a reader calls; named tuples have many more
+    # Only those that a reader calls, as named tuples have many more
     'special-members': '__init__, __len__, __iter__, __getitem__, __and__, __or__',
     'show-inheritance': True,
 }
@@ -105,12 +106,12 @@ autodoc_typehints_format = 'short'
 
 # Links to headings of another page
 myst_heading_anchors = 3
-# Formulas as notebooks have them
+# Formulas between dollar signs, as in notebooks
 myst_enable_extensions = ['dollarmath']
 
 
 def _digest() -> str:
-    """Digest of the package: what ran with another one must run again."""
+    """Digest of the package: notebooks run again when the package has changed."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob('*.py')):
         digest.update(path.read_bytes())
@@ -125,7 +126,7 @@ nb_execution_timeout = 120
 # A cell that fails is a warning, which fails the build
 nb_execution_show_tb = True
 nb_merge_streams = True
-# Progress, and what Lightning tells
+# Removes progress bars, and messages of Lightning
 nb_output_stderr = 'remove'
 
 
@@ -133,29 +134,35 @@ nb_output_stderr = 'remove'
 
 
 def _public_names() -> dict[str, str]:
-    """Names that objects are imported by, by those of the modules they are written in."""
+    """Names that the pages document, by all names of the same objects."""
     names = {}
     for path in sorted(PACKAGE.glob('*/__init__.py')):
         module = importlib.import_module(f'{PACKAGE.name}.{path.parent.name}')
-        for name in module.__all__:
-            home = getattr(getattr(module, name), '__module__', module.__name__)
-            names[f'{home}.{name}'] = f'{module.__name__}.{name}'
+        for name in getattr(module, '__all__', ()):
+            value = getattr(module, name)
+            home = getattr(value, '__module__', '')
+            if not home.startswith(PACKAGE.name):
+                home = module.__name__
+            # A package may also export objects of the packages below it
+            owner = '.'.join(home.split('.')[:2])
+            public = f'{owner}.{getattr(value, "__name__", name)}'
+            names[f'{home}.{name}'] = names[f'{module.__name__}.{name}'] = public
     return names
 
 
 def find_public(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | None:
-    """Let type hints, which name the module of an object, find it by its public name.
+    """Find the page of an object by another name of it, such as that in a type hint.
 
     Args:
         app: Sphinx.
-        env: What Sphinx knows of the pages.
-        node: Reference that leads nowhere.
-        content: What it shows.
+        env: Environment of Sphinx, which knows the pages.
+        node: Reference to a name that no page documents.
+        content: Text of the reference.
 
     Returns:
-        The reference to the public name, if there is one.
+        Reference to the public name, or None if there is none.
     """
     name = PUBLIC_NAMES.get(node['reftarget'])
     if name is None:
@@ -168,15 +175,15 @@ def find_public(
 def read_comment(
     app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
 ) -> None:
-    """Give a constant the comment above it, which is in the module that it comes from.
+    """Document a constant with the comment above it in the module that defines it.
 
     Args:
         app: Sphinx.
         what: Kind of object.
-        name: Its public name.
+        name: Public name of the object.
         value: The object.
-        options: Those of the directive.
-        lines: Its documentation, which is changed.
+        options: Options of the directive.
+        lines: Documentation of the object, which is changed in place.
     """
     package, _, constant = name.rpartition('.')
     if what == 'data' and name in PUBLIC_NAMES.values():
@@ -189,7 +196,7 @@ PUBLIC_NAMES = _public_names()
 
 
 def setup(app: Sphinx) -> None:
-    """Register what is written here.
+    """Register the functions of this file.
 
     Args:
         app: Sphinx.

@@ -15,22 +15,26 @@ from torchgeo_planetcr import PlanetCR, simulate
 
 OUT = Path(__file__).parent / '_static' / 'modalities.jpg'
 
-#: Patches that are drawn, of a world of this many areas.
-PATCHES = ('summer_15_p_1', 'fall_4_p_1', 'winter_8_p_1')
+#: Number of areas of the simulated world.
 AREAS = 20
 
-#: Size of the picture in pixels.
+#: Patches of it that are drawn.
+PATCHES = ('summer_15_p_1', 'fall_4_p_1', 'winter_8_p_1')
+
+#: Width of the picture in pixels.
 WIDTH = 1200
 
 
 def main() -> None:
-    """Draw them, one below the other."""
+    """Simulate a world, and draw the patches one below the other."""
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         simulate(Path(folder), AREAS, 1)
-        parts = [PlanetCR(folder, split) for split in ('train', 'val', 'test')]
+        datasets = [PlanetCR(folder, split) for split in ('train', 'val', 'test')]
         for name in PATCHES:
-            dataset = next(part for part in parts if name in set(part.index['patch']))
+            dataset = next(
+                dataset for dataset in datasets if name in set(dataset.index['patch'])
+            )
             patch = dataset.index[dataset.index['patch'] == name].iloc[0]
             xmin, ymin, xmax, ymax = patch['native_bounds']
             crs = dataset.in_crs(patch['native_crs'])

@@ -1,12 +1,12 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Make the pictures of a report and of a restored scene that the documentation shows.
+"""Make the pictures of a report and of restored scenes for the documentation.
 
     python docs/result_pictures.py
 
-They are those of `planetcr demo`, which is given more time, on its simulated world. It needs
-Chromium, and takes ten minutes on two CPU cores.
+It runs `planetcr demo` with a longer training, on its simulated world. It needs Chromium, and
+takes ten minutes on two CPU cores.
 """
 
 import shutil
@@ -21,13 +21,13 @@ from torchgeo_planetcr.demo import demo
 
 PICTURES = Path(__file__).parent / '_static'
 
-#: Epochs of training, some seconds each.
+#: Number of epochs of training. Each takes some seconds.
 EPOCHS = 100
 
-#: Size and seed of the scene.
+#: Rows and columns of the scene, and seed of its random numbers.
 SIZE, SEED = 800, 5
 
-#: Pixels around a picture of a patch.
+#: Pixels around the picture of a patch.
 MARGIN = 20
 
 
@@ -48,7 +48,7 @@ def take_pictures(report: Path) -> None:
         example.scroll_into_view_if_needed()
         example.locator('input[type=range]').fill('45')
         page.evaluate('document.activeElement.blur()')
-        # Pictures are decoded when they come into view
+        # The browser decodes pictures when they come into view
         page.wait_for_timeout(1000)
         box = example.bounding_box()
         assert box is not None
@@ -65,7 +65,7 @@ def take_pictures(report: Path) -> None:
 
 
 def restore_scene(checkpoint: Path, folder: Path) -> None:
-    """Restore a scene, whole and where a mask says cloud.
+    """Restore a scene, and make a composite of it.
 
     Args:
         checkpoint: Path of the checkpoint.
@@ -83,7 +83,7 @@ def restore_scene(checkpoint: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the demo, and keep the pictures."""
+    """Run the demo, and take the pictures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(demo(out=folder, epochs=EPOCHS))

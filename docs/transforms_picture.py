@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Make the pictures of augmentations that the documentation shows.
+"""Make the pictures of augmentations for the documentation.
 
     python docs/transforms_picture.py
 
@@ -20,6 +20,7 @@ from torchgeo.datasets import stack_samples
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import PlanetCR
+from torchgeo_planetcr.datasets.modalities import REFLECTANCE_SCALE, RGB_INDICES
 from torchgeo_planetcr.datasets.plot import false_color, tone_curve, true_color
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 from torchgeo_planetcr.simulation import simulate
@@ -34,17 +35,14 @@ from torchgeo_planetcr.transforms import (
 
 PICTURES = Path(__file__).parent / '_static' / 'transforms'
 
-#: The simulated world.
+#: Number of areas of the simulated world, and seed of its random numbers.
 AREAS, SEED = 12, 0
-
-#: Positions of red, green and blue.
-RGB = [2, 1, 0]
 
 normalize = PlanetCRNormalize()
 
 
 def load_batch(root: Path) -> Sample:
-    """Load a patch of each area that is for training, as one batch."""
+    """Load a patch of each area of the training split, as one batch."""
     simulate(root, areas=AREAS, patches=1, seed=SEED)
     dataset = PlanetCR(root, split='train')
     loader = DataLoader(
@@ -56,25 +54,25 @@ def load_batch(root: Path) -> Sample:
     return normalize(next(iter(loader)))
 
 
-def colors(*images: Tensor, clear: Tensor) -> list[ArrayLike]:
-    """True colors of normalized images, by the tone curve of a clear one."""
+def true_colors(*images: Tensor, clear: Tensor) -> list[ArrayLike]:
+    """Draw normalized images in true color, with the tone curve of a clear one."""
     images = (clear, *images)
-    stored = [10000 * image[RGB] for image in images]
+    stored = [REFLECTANCE_SCALE * image[RGB_INDICES] for image in images]
     curve = tone_curve(stored)
     return [true_color(image, curve) for image in stored[1:]]
 
 
-def radar(image_s1: Tensor) -> ArrayLike:
-    """False colors of normalized backscatter."""
+def false_colors(image_s1: Tensor) -> ArrayLike:
+    """Draw normalized Sentinel-1 in false color."""
     return false_color(normalize.inverse({'image_s1': image_s1})['image_s1'])
 
 
 def draw(name: str, rows: list[dict[str, ArrayLike]]) -> None:
-    """Draw panels with titles.
+    """Draw rows of panels.
 
     Args:
         name: Name of the picture.
-        rows: Panels of each row by title, which the first row shows.
+        rows: Panels of each row by title. Only the titles of the first row are drawn.
     """
     columns = len(rows[0])
     fig, axes = plt.subplots(
@@ -101,13 +99,13 @@ def draw(name: str, rows: list[dict[str, ArrayLike]]) -> None:
 
 
 def draw_clouds(batch: Sample) -> None:
-    """Draw two clear images and their clouds."""
+    """Draw two clear images with simulated clouds."""
     torch.manual_seed(4)
     output = RandomClouds(p=1)(batch)
     rows = []
     for i in (1, 4):
         clear = batch['image_clear'][i]
-        before, after = colors(clear, output['image'][i], clear=clear)
+        before, after = true_colors(clear, output['image'][i], clear=clear)
         rows.append(
             {
                 'image_clear': before,
@@ -119,14 +117,14 @@ def draw_clouds(batch: Sample) -> None:
 
 
 def draw_cloud_paste(batch: Sample) -> None:
-    """Draw two cloudy images, and the first with the clouds of both."""
+    """Draw pairs of cloudy images, and the first of each with the clouds of both."""
     torch.manual_seed(0)
     rows = []
     for pair in ([7, 2], [8, 7]):
         two = {key: value[pair] for key, value in batch.items()}
         output = RandomCloudPaste(p=1)(two)
-        (donor,) = colors(two['image'][1], clear=two['image_clear'][1])
-        before, after = colors(
+        (donor,) = true_colors(two['image'][1], clear=two['image_clear'][1])
+        before, after = true_colors(
             two['image'][0], output['image'][0], clear=two['image_clear'][0]
         )
         rows.append(
@@ -140,25 +138,33 @@ def draw_cloud_paste(batch: Sample) -> None:
     draw('cloud_paste', rows)
 
 
-def draw_radar(batch: Sample) -> None:
-    """Draw what happens to radar."""
+def draw_sentinel1(batch: Sample) -> None:
+    """Draw the augmentations of Sentinel-1."""
     image_s1 = batch['image_s1'][1:2]
-    panels = {'image_s1': radar(image_s1[0])}
+    panels = {'image_s1': false_colors(image_s1[0])}
     torch.manual_seed(0)
     for looks in (20, 5):
         speckled = RandomSpeckle((looks, looks), p=1)(image_s1)
-        panels[f'speckle of {looks} looks'] = radar(speckled[0])
+        panels[f'speckle of {looks} looks'] = false_colors(speckled[0])
     draw('speckle', [panels])
 
-    panels = {'image_s1': radar(image_s1[0])}
+    panels = {'image_s1': false_colors(image_s1[0])}
     for vv, vh in ((1.5, -1.5), (-1.5, 1.5)):
         params = {'vv': torch.tensor([vv]), 'vh': torch.tensor([vh])}
         changed = RandomBackscatterGain(p=1)(image_s1, params=params)
-        panels[f'{vv:+} dB in VV, {vh:+} dB in VH'] = radar(changed[0])
+        panels[f'{vv:+} dB in VV, {vh:+} dB in VH'] = false_colors(changed[0])
     draw('gain', [panels])
 
     missing = RandomModalityDropout(p=1)(image_s1)
-    draw('dropout', [{'image_s1': radar(image_s1[0]), 'no radar': radar(missing[0])}])
+    draw(
+        'dropout',
+        [
+            {
+                'image_s1': false_colors(image_s1[0]),
+                'no Sentinel-1': false_colors(missing[0]),
+            }
+        ],
+    )
 
 
 def main() -> None:
@@ -167,7 +173,7 @@ def main() -> None:
         batch = load_batch(Path(folder))
     draw_clouds(batch)
     draw_cloud_paste(batch)
-    draw_radar(batch)
+    draw_sentinel1(batch)
 
 
 if __name__ == '__main__':

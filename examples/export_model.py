@@ -11,8 +11,8 @@ from torchgeo_planetcr.models import export_model
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', type=Path, help='written by planetcr fit')
-    parser.add_argument('out', type=Path, help='file to write, e.g. model.pt2')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint of planetcr fit')
+    parser.add_argument('out', type=Path, help='file to write, such as model.pt2')
     args = parser.parse_args()
 
     task = CloudRemoval.load_from_checkpoint(

@@ -3,7 +3,7 @@
 
 """Remove the clouds of a patch with an exported model, without this package.
 
-It takes the normalization of the authors of Planet-CR, with which all examples train.
+Images are normalized as the authors of Planet-CR do, and as all examples are trained.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-import torchvision  # noqa: F401, registers what Align-CR needs
+import torchvision  # noqa: F401, registers an operator of Align-CR
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
@@ -21,9 +21,9 @@ def restore(model: Path, cloudy: Path, sentinel1: Path, out: Path) -> None:
     """Remove the clouds of a patch.
 
     Args:
-        model: file that export_model.py has written.
+        model: File that export_model.py has written.
         cloudy: GeoTIFF of surface reflectance x 10000: blue, green, red, near infrared.
-        sentinel1: GeoTIFF of backscatter in dB: VV, VH.
+        sentinel1: GeoTIFF of Sentinel-1 in dB: VV, VH.
         out: GeoTIFF to write, on the grid of the cloudy image.
     """
     with rasterio.open(cloudy) as src:

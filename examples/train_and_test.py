@@ -12,7 +12,7 @@ from torchgeo_planetcr import CloudRemoval, PlanetCRDataModule
 
 
 def main(root: Path, out: Path, max_epochs: int) -> None:
-    """Train on the train split of *root* and test on its test split."""
+    """Train on the training split of *root*, and test on its test split."""
     seed_everything(0)
     datamodule = PlanetCRDataModule(
         root,
@@ -29,10 +29,10 @@ def main(root: Path, out: Path, max_epochs: int) -> None:
     )
     trainer = Trainer(max_epochs=max_epochs, default_root_dir=out, log_every_n_steps=1)
     trainer.fit(task, datamodule)
-    # The checkpoint with the best validation PSNR.
+    # The best checkpoint is the one with the highest validation PSNR
     trainer.test(task, datamodule, ckpt_path='best', weights_only=True)
 
-    print('The untouched cloudy images, for comparison:')
+    print('For comparison, the untouched cloudy images:')
     trainer.test(CloudRemoval('copy'), datamodule)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Directive with what ``planetcr COMMAND --help`` prints, for each command."""
+"""Directive that shows what ``planetcr COMMAND --help`` prints, for each command."""
 
 import contextlib
 import io
@@ -17,18 +17,18 @@ from sphinx.util.typing import ExtensionMetadata
 
 from torchgeo_planetcr.main import COMMANDS, main
 
-#: Columns of the text.
+#: Number of columns of the text.
 WIDTH = 74
 
 
 def read_help(command: str) -> str:
-    """Ask a command what it takes.
+    """Read the help of a command.
 
     Args:
-        command: name of the command.
+        command: Name of the command.
 
     Returns:
-        What it prints.
+        The text that it prints.
     """
     output = io.StringIO()
     with (
@@ -72,7 +72,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
         app: Sphinx.
 
     Returns:
-        What Sphinx may do with it.
+        What Sphinx has to know about it.
     """
     app.add_directive('command-help', CommandHelp)
     return {'parallel_read_safe': True}
