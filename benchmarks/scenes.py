@@ -32,10 +32,10 @@ from rasterio.windows import Window
 from report import Goal, goal_table, make_parser, publish, spread, table, wrap
 
 from torchgeo_planetcr import remove_clouds
-from torchgeo_planetcr.inference import TileSampler, find_scenes
-from torchgeo_planetcr.scenes import PlanetScopeScenes
+from torchgeo_planetcr.inference import TileSampler
 from torchgeo_planetcr.memory import keep_memory
 from torchgeo_planetcr.models import DSen2CR
+from torchgeo_planetcr.scenes import PlanetScopeScenes
 
 #: Default size and overlap of tiles in pixels.
 TILE_SIZE, OVERLAP = 512, 64

@@ -101,10 +101,10 @@ def write_scenes(
     }
 
 
-def centres(
+def centers(
     transform: Any, height: int, width: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Coordinates of pixel centres."""
+    """Coordinates of pixel centers."""
     x = transform.c + transform.a * (np.arange(width) + 0.5)
     y = transform.f + transform.e * (np.arange(height) + 0.5)
     eastings, northings = np.meshgrid(x, y)
@@ -130,7 +130,7 @@ def write_ramp(path: Path, res: int = 10) -> Path:
     x, y = move(np.array([LEFT]), np.array([TOP]), CRS, OTHER_CRS)
     west, north = round(x[0], -1) - 500, round(y[0], -1) + 500
     size = 5000 // res
-    places = centres(from_origin(west, north, res, res), size, size)
+    places = centers(from_origin(west, north, res, res), size, size)
     values = ramp(*move(*places, OTHER_CRS, CRS))
     grid: dict[str, Any] = {
         'crs': OTHER_CRS,

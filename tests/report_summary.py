@@ -62,7 +62,7 @@ def make_summary(
     if only:
         kinds = {kind: kinds[kind] for kind in ('all', *only)}
     empty = {'80 - 100 %', 'Mangroves', 'Snow and ice'}
-    some = {season: areas // 4 for season in SEASONS} | {'Herbaceous wetland': 3}
+    some = dict.fromkeys(SEASONS, areas // 4) | {'Herbaceous wetland': 3}
     some |= dict.fromkeys(empty, 0) | dict.fromkeys(kinds.get('area', []), 1)
     patches = 50 * areas
     figures, comparisons = [], []

@@ -124,7 +124,7 @@ def windows(row: pd.Series) -> Iterator[tuple[NativeSlice, slice, slice]]:
 
 @pytest.fixture(scope='module')
 def coordinates(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree in which Sentinel-1 holds its place in the patch, in metres."""
+    """A tree in which Sentinel-1 holds its place in the patch, in meters."""
     own = tmp_path_factory.mktemp('alignment') / 'own'
     shutil.copytree(root, own)
     rng = np.random.default_rng(0)
@@ -163,9 +163,9 @@ def test_geo_sentinel1(coordinates: Path) -> None:
         with rasterio.open(row['sentinel1']) as src:
             dx = src.bounds.left - row['native_bounds'][0]
             dy = row['native_bounds'][3] - src.bounds.top
-        centre = np.arange(300) * 3 + 1.5
+        center = np.arange(300) * 3 + 1.5
         # Half a pixel of Sentinel-1 at the edge is extended.
-        x, y = centre.clip(dx + 5, dx + 895), centre.clip(dy + 5, dy + 895)
+        x, y = center.clip(dx + 5, dx + 895), center.clip(dy + 5, dy + 895)
         for query, rows, cols in windows(row):
             found = dataset[query]['image_s1'].numpy()
             expected = np.stack(np.broadcast_arrays(x[cols], y[rows, np.newaxis]))
@@ -286,13 +286,13 @@ def test_golden(sample_root: Path, size: int, alignment: Any) -> None:
     sample = PlanetCRNormalize()(dataset[query])
     coarse = size * 3 // 10 if alignment == 'native' else size
     assert sample['image_s1'].shape == (2, coarse, coarse)
-    for key, (total, squares, first, centre) in GOLDEN[size, alignment].items():
+    for key, (total, squares, first, center) in GOLDEN[size, alignment].items():
         value = sample[key].double()
         assert value.sum().item() == pytest.approx(total, rel=1e-12)
         assert value.square().sum().item() == pytest.approx(squares, rel=1e-12)
         band = value if value.ndim == 2 else value[0]
         assert band[0, 0].item() == first
-        assert band[band.shape[0] // 2, band.shape[1] // 2].item() == centre
+        assert band[band.shape[0] // 2, band.shape[1] // 2].item() == center
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
@@ -333,7 +333,7 @@ def test_enlarge(bilinear: bool) -> None:
     assert found.shape == (1, 8, 10)
     for i in range(8):
         for j in range(10):
-            # In pixels of the source from the centre of the first.
+            # In pixels of the source from the center of the first.
             y, x = (i + 0.5) / 2 - 1 - 0.5, (j + 0.5) / 2 - 1 - 0.5
             y, x = min(max(y, 0), 1), min(max(x, 0), 2)
             if not bilinear:

@@ -237,7 +237,7 @@ class TestResolution:
 def test_crs_without_a_place(tmp_path: Path) -> None:
     array = np.ones((1, 9, 9), np.uint8)
     good = write(tmp_path / 'good.tif', array)
-    write(tmp_path / 'local.tif', array, crs='LOCAL_CS["here",UNIT["metre",1]]')
+    write(tmp_path / 'local.tif', array, crs='LOCAL_CS["here",UNIT["meter",1]]')
     with pytest.warns(UserWarning, match=r'local\.tif has a CRS without a place'):
         dataset = NativeRasterDataset(tmp_path)
     assert dataset.index['filepath'].tolist() == [str(good)]

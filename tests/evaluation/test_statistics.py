@@ -4,6 +4,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -122,23 +123,20 @@ def table(estimates: list[Estimate]) -> Frame:
 @pytest.fixture(scope='module')
 def cells(values: PatchValues, patches: Frame) -> Frame:
     """A row for each patch, cloudy or clear pixels, and class."""
-    rows = []
-    for n in range(N):
-        for cloud in range(2):
-            for number in range(K):
-                rows.append(
-                    {
-                        'aoi': patches['aoi'][n],
-                        'cloud': ('clear', 'cloudy')[cloud],
-                        'number': number,
-                        'n': n,
-                        'pixels': int(values.pixels[n, cloud, number]),
-                    }
-                    | {
-                        name: float(values.sums[n, column, cloud, number])
-                        for column, name in enumerate(POOLED)
-                    }
-                )
+    rows = [
+        {
+            'aoi': patches['aoi'][n],
+            'cloud': ('clear', 'cloudy')[cloud],
+            'number': number,
+            'n': n,
+            'pixels': int(values.pixels[n, cloud, number]),
+        }
+        | {
+            name: float(values.sums[n, column, cloud, number])
+            for column, name in enumerate(POOLED)
+        }
+        for n, cloud, number in product(range(N), range(2), range(K))
+    ]
     return pd.DataFrame(rows)
 
 

@@ -158,7 +158,7 @@ class TestOtherTasks:
         assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
 
     def test_windows(self, scenes: Path, tmp_path: Path) -> None:
-        """With other samplers of the package: windows that adjoin, or the centre."""
+        """With other samplers of the package: windows that adjoin, or the center."""
         dataset = NativeRasterDataset(scenes / 'a.tif')
         for number, sampler in enumerate(
             (

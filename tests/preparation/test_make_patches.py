@@ -210,7 +210,7 @@ def test_radar_in_other_zone(shared: dict[str, Any], tmp_path: Path) -> None:
     cols, rows = np.meshgrid(np.arange(600, 900) + 0.5, np.arange(300, 600) + 0.5)
     x, y = 3 * cols, -3 * rows
     expected = np.stack([-12 + x / 300 + y / 500, -20 + x / 400 - y / 300])
-    # Beyond the outermost centres of pixels at 10 m, PlanetCR goes on with their values
+    # Beyond the outermost centers of pixels at 10 m, PlanetCR goes on with their values
     assert np.abs(radar - expected)[:, 4:-4, 4:-4].max() < 0.01
 
 

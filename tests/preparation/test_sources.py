@@ -18,7 +18,7 @@ from own_scenes import (
     RADAR_CORNER,
     TOP,
     UP,
-    centres,
+    centers,
     make_clear,
     make_clouds,
     make_cloudy,
@@ -128,7 +128,7 @@ class TestWarped:
         array, grid = read(shared | {'s1': path}, 300, 600)['sentinel1']
         assert grid == Grid(CRS, 501800, 1999100, 10, 10, 90, 90)
         # A pixel differs from the next by 0.03 dB, or by 0.07 dB at 20 m
-        expected = ramp(*centres(grid.transform, 90, 90))
+        expected = ramp(*centers(grid.transform, 90, 90))
         assert np.abs(array - expected).max() < 0.001 * res
 
     def test_landcover_in_degrees(
@@ -150,7 +150,7 @@ class TestWarped:
         path = write(tmp_path / 'landcover.tif', codes, **grid)
         array, found = read(shared | {'landcover': path}, 300, 300)['worldcover']
         assert found == Grid(CRS, 500900, 1999100, 10, 10, 90, 90)
-        x, y = centres(found.transform, 90, 90)
+        x, y = centers(found.transform, 90, 90)
         lon, lat = move(x, y, CRS, 'EPSG:4326')
         col, row = (lon - west) / step / 24, (north - lat) / step / 24
         expected = CODES[(3 * np.floor(col) + 5 * np.floor(row)).astype(int) % 11]
@@ -187,12 +187,12 @@ class TestWarped:
         )
         transform = from_origin(west, north, 3, 3)
         shape = round((north - south) / 3), round((east - west) / 3)
-        x, y = move(*centres(transform, *shape), OTHER_CRS, CRS)
+        x, y = move(*centers(transform, *shape), OTHER_CRS, CRS)
         values = 1000 + (x - LEFT) + 2 * (TOP - y)
         image = np.stack([values + 100 * band for band in range(4)]).astype(np.uint16)
         path = write(tmp_path / 'clear.tif', image, crs=OTHER_CRS, transform=transform)
         array, grid = read(shared | {'clear': path}, 100, 200)['clear']
-        x, y = centres(grid.transform, 300, 300)
+        x, y = centers(grid.transform, 300, 300)
         expected = 1000 + (x - LEFT) + 2 * (TOP - y)
         for band in range(4):
             # Within a third of a pixel
@@ -282,8 +282,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ('crs', 'transform', 'pixels'),
         [
-            (CRS, from_origin(LEFT, TOP, 5, 5), '5 x 5 metre'),
-            (CRS, from_origin(LEFT, TOP, 3, 3.125), '3 x 3.125 metre'),
+            (CRS, from_origin(LEFT, TOP, 5, 5), '5 x 5 meter'),
+            (CRS, from_origin(LEFT, TOP, 3, 3.125), '3 x 3.125 meter'),
             ('EPSG:4326', from_origin(90, 90, 3, 3), '3 x 3 degree'),
         ],
     )

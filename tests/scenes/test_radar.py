@@ -29,7 +29,7 @@ SIZE, RADAR_SIZE, HOLE = 300, 120, slice(40, 46)
 def test_gaps(tmp_path: Path, crs: str, nodata: float | None, missing: float) -> None:
     """With a gap near or not, each window is that of the image whose gaps are known."""
     scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
-    # The radar covers all but some metres at the left
+    # The radar covers all but some meters at the left
     xs, ys = transform('EPSG:32646', crs, [500010], [2000100])[:2]
     values = np.random.default_rng(0).normal(-12, 3, (2, RADAR_SIZE, RADAR_SIZE))
     values[:, HOLE, HOLE] = missing

@@ -214,7 +214,7 @@ def confusion(
 
     Args:
         prediction: Predicted class indices of shape (B, H, W).
-        mask: Labelled class indices of shape (B, H, W); pixels of 255 are not counted.
+        mask: Labeled class indices of shape (B, H, W); pixels of 255 are not counted.
         mask_cloud: Cloud masks of shape (B, H, W), 1 cloud and 0 no cloud.
         num_classes: Number of classes *K*.
 

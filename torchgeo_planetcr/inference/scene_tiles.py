@@ -4,6 +4,7 @@
 """Tiles of scenes to restore."""
 
 from collections.abc import Container
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -21,7 +22,7 @@ from .loader import ReadAheadDataLoader, stack_arrays
 BAR_DELAY = 5
 
 
-class ReadableTiles(Dataset[Sample]):
+class ReadableTiles(Dataset[dict[str, Any]]):
     """Tiles of scenes, of which one that cannot be read does not stop the others.
 
     A sample also has ``problem``, why it could not be read, empty if it could.
@@ -37,7 +38,7 @@ class ReadableTiles(Dataset[Sample]):
         #: Index of the scenes.
         self.index = scenes.index
 
-    def __getitem__(self, index: NativeSlice) -> Sample:
+    def __getitem__(self, index: NativeSlice) -> dict[str, Any]:
         """Read a tile.
 
         Args:

@@ -244,7 +244,7 @@ class GeoTIFFWriter(BasePredictionWriter):
                 self._finish()
                 if filepath not in self.problems:
                     self._current = filepath, self._open(filepath)
-            if filepath not in self.problems:
+            if self._current is not None and filepath not in self.problems:
                 self._current[1].add(window, values, has_data)
 
     def _check_path(self, filepath: str) -> None:

@@ -159,8 +159,9 @@ class PatchSources:
 def _check_grid(path: Path, grid: Grid) -> None:
     """Refuse a scene that holds no patch of 300 x 300 pixels of 3 m."""
     resolution = MODALITIES['cloudy'].resolution
-    unit = parse_crs(grid.crs).axis_info[0].unit_name
-    if unit != 'metre' or not all(math.isclose(res, resolution) for res in grid.res):
+    # PROJ has British names of units
+    unit = parse_crs(grid.crs).axis_info[0].unit_name.replace('tre', 'ter')
+    if unit != 'meter' or not all(math.isclose(res, resolution) for res in grid.res):
         raise ValueError(
             f'{path} has pixels of {grid.xres:g} x {grid.yres:g} {unit} instead of '
             f'{resolution:g} m in a UTM zone: warp it, for example with '

@@ -183,7 +183,9 @@ def check_whole(path: str, blocks: NDArray[np.bool_] | bool = True) -> None:
     with open_raster(path) as dataset:
         levels = [None, *range(len(dataset.overviews(1)))]
     for level in levels:
-        options = {} if level is None else {'overview_level': level}
+        options: dict[str, Any] = {}
+        if level is not None:
+            options['overview_level'] = level
         with open_raster(path, **options) as dataset:
             height, width = dataset.block_shapes[0]
             rows = math.ceil(dataset.height / height)

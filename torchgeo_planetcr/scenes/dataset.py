@@ -46,7 +46,7 @@ class PlanetScopeScenes(NativeRasterDataset):
 
     def __init__(
         self,
-        cloudy: Path | Sequence[Path] | Sequence[SceneFiles],
+        cloudy: Path | Sequence[Path | SceneFiles],
         s1: Path | Sequence[Path] | None = None,
         masks: Path | Sequence[Path] | None = None,
         clear: Path | Sequence[Path] | None = None,
@@ -174,17 +174,15 @@ class PlanetScopeScenes(NativeRasterDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the scene that is open."""
-        state = super().__getstate__()
-        state.pop('_opened', None)
-        return state
+        return {k: v for k, v in self.__dict__.items() if k != '_opened'}
 
 
 def _to_files(
-    cloudy: Path | Sequence[Path] | Sequence[SceneFiles], *others: Any
+    cloudy: Path | Sequence[Path | SceneFiles], *others: Any
 ) -> Sequence[SceneFiles]:
     """Find the files of scenes, if that was not done before."""
     if not isinstance(cloudy, str | os.PathLike):
-        cloudy = list(cloudy)
-        if cloudy and all(isinstance(files, SceneFiles) for files in cloudy):
-            return cast(Sequence[SceneFiles], cloudy)
+        found = [files for files in cloudy if isinstance(files, SceneFiles)]
+        if found and len(found) == len(cloudy):
+            return found
     return find_scenes(cast(Path | Sequence[Path], cloudy), *others)

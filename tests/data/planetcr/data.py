@@ -35,7 +35,7 @@ class Area(NamedTuple):
     patches: tuple[tuple[int, int], ...] = ((0, 0),)
 
 
-#: Patches are given by column and row; neighbours adjoin.
+#: Patches are given by column and row; neighbors adjoin.
 AREAS = (
     Area(
         'train', 'spring_1', 32646, 760299, 1898412, (1, -2), ((0, 0), (1, 0), (1, 1))
