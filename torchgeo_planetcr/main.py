@@ -6,7 +6,6 @@
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from inspect import getdoc, signature
 from typing import Any
 
@@ -18,14 +17,14 @@ from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import BaseTask
 
+from . import __version__
+from .checkpoint import read_checkpoint
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .demo import demo
 from .evaluation import evaluate
-from .inference import remove_clouds
-from .inference.trainer import PlanetCRTrainer
+from .inference import PlanetCRTrainer, remove_clouds
 from .memory import keep_memory
-from .models import read_checkpoint
 from .preparation import make_patches
 from .simulation import simulate, simulate_scene
 from .summary import index, info
@@ -43,14 +42,14 @@ def remove_clouds_of(
     """Remove the clouds of whole PlanetScope scenes.
 
     Args:
-        cloudy: scenes
-        checkpoint: checkpoint of `planetcr fit`, or of the authors' code
+        cloudy: Scenes
+        checkpoint: Checkpoint of `planetcr fit`, or of the authors' code
         out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
             for those of several scenes, in which finished ones are left out
         s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution: a file, or
             a folder or a glob expression of those from which each scene takes what it
             meets
-        **kwargs: further arguments of
+        **kwargs: Further arguments of
             :func:`~torchgeo_planetcr.inference.remove_clouds`
 
     Returns:
@@ -95,7 +94,7 @@ class PlanetCRCLI(LightningCLI):
         """Set the defaults.
 
         Args:
-            parser: parser of one of the commands.
+            parser: Parser of one of the commands.
         """
         defaults = {'model': CloudRemoval, 'data': PlanetCRDataModule}
         parser.set_defaults(
@@ -106,15 +105,15 @@ class PlanetCRCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments, and see that the checkpoint can be read.
+        """Parse the arguments, and check that the checkpoint can be read.
 
         Args:
-            parser: the parser.
-            args: arguments (defaults to those of the process).
+            parser: The parser.
+            args: Arguments (defaults to those of the process).
         """
         super().parse_arguments(parser, args)
         path = self.config[self.config.subcommand].get('ckpt_path')
-        # Lightning also takes the address of a file, and these words for one.
+        # Lightning also takes the address of a file, or one of these words
         words = ('best', 'hpc', 'last', 'registry')
         if path and '://' not in path and not path.startswith(words):
             try:
@@ -127,7 +126,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     """Run fit, validate, test or predict.
 
     Args:
-        args: arguments (defaults to those of the process).
+        args: Arguments (defaults to those of the process).
 
     Returns:
         The object that holds the trainer, the model and the data module.
@@ -139,7 +138,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
         seed_everything_default=0,
         parser_kwargs={
             'prog': 'planetcr',
-            'version': version('torchgeo-planetcr'),
+            'version': __version__,
             'epilog': 'Further commands: ' + ', '.join(COMMANDS),
         },
         subclass_mode_model=True,
@@ -153,11 +152,11 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     """Run a command that does not run a trainer.
 
     Args:
-        name: one of :data:`COMMANDS`.
-        args: its arguments.
+        name: One of :data:`COMMANDS`.
+        args: Its arguments.
 
     Returns:
-        What it has to say.
+        What it reports.
     """
     function = COMMANDS[name]
     description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
@@ -169,10 +168,10 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
         if key in LISTS and parameter.kind != parameter.KEYWORD_ONLY
     ]
     parser.add_function_arguments(function, as_positional=True, skip=set(lists))
-    # Of a list, jsonargparse would want its elements in brackets, and of a flag a value
+    # jsonargparse would want the elements of a list in brackets, and a value for a flag
     for key in lists:
         parser.add_argument(key, nargs='+', help=LISTS[key])
-    # --landcover-model is what people type, and --landcover_model what Lightning has
+    # People type --landcover-model, and Lightning has --landcover_model
     args = [OPTION.sub(lambda name: name[0].replace('-', '_'), arg) for arg in args]
     arguments = parser.parse_args(args).as_dict()
     arguments.pop('config')
@@ -183,7 +182,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Command-line interface to TorchGeo-PlanetCR.
 
     Args:
-        args: arguments (defaults to those of the process).
+        args: Arguments (defaults to those of the process).
     """
     given = [*(sys.argv[1:] if args is None else args)] or ['--help']
     given = [
@@ -191,9 +190,9 @@ def main(args: Sequence[str] | None = None) -> None:
         for arg, after in zip(given, [*given[1:], ''])
     ]
     if args is None:
-        # The process is the command's own
+        # The process belongs to the command
         keep_memory()
-        # Where Lightning looks, also when it starts other processes
+        # Lightning looks there, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given
     try:
@@ -203,15 +202,15 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             result = run_command(name, rest)
         if _is_distributed():
-            # The first process to end would cut off what it has sent to others
+            # The first process to end would cut off the data that it has sent to others
             distributed.barrier()
     except KeyboardInterrupt:
         sys.exit(f'planetcr {name}: interrupted')
-    # A data set that is not found is one, too
+    # A data set that is not found raises one, too
     except OSError as error:
         sys.exit(f'planetcr {name}: {_message(error)}')
     except (RuntimeError, ValueError, MisconfigurationException) as error:
-        # In training, it may come from code of the user's own
+        # In training, it may come from the user's own code
         if name not in (*COMMANDS, 'predict'):
             raise
         sys.exit(f'planetcr {name}: {_message(error)}')
@@ -224,7 +223,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _is_distributed() -> bool:
-    """Whether there are other processes."""
+    """Whether other processes take part."""
     return distributed.is_available() and distributed.is_initialized()
 
 

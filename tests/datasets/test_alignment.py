@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from torchgeo_planetcr.datasets import NativeSlice, PlanetCR
-from torchgeo_planetcr.raster.grid import Grid
-from torchgeo_planetcr.raster.warp import enlarge
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,
     RandomNativePatchSampler,
@@ -316,26 +314,3 @@ def test_public_sample(sample_root: Path, split: Any) -> None:
     mask = np.load(row['cloud_mask'], allow_pickle=False)
     assert (sample['mask_cloud'].numpy() == mask).all()
     assert torch.isfinite(sample['image_s1']).all()
-
-
-@pytest.mark.parametrize('bilinear', [True, False])
-def test_enlarge(bilinear: bool) -> None:
-    """The target goes beyond the source on all sides."""
-    array = np.arange(6.0).reshape(1, 2, 3)
-    source = Grid('EPSG:32646', 0, 20, 10, 10, 2, 3)
-    target = Grid('EPSG:32646', -10, 30, 5, 5, 8, 10)
-    found = enlarge(
-        lambda row, col, height, width: array[:, row : row + height, col : col + width],
-        source,
-        target,
-        bilinear,
-    )
-    assert found.shape == (1, 8, 10)
-    for i in range(8):
-        for j in range(10):
-            # In pixels of the source from the center of the first.
-            y, x = (i + 0.5) / 2 - 1 - 0.5, (j + 0.5) / 2 - 1 - 0.5
-            y, x = min(max(y, 0), 1), min(max(x, 0), 2)
-            if not bilinear:
-                y, x = np.floor(y + 0.5), np.floor(x + 0.5)
-            assert found[0, i, j] == pytest.approx(3 * y + x)

@@ -95,6 +95,9 @@ class TestTileSampler:
         batches = list(TileBatchSampler(sampler, 2))
         assert [tile for batch in batches for tile in batch] == wanted
         assert sampler.skipped == len(every) - len(wanted)
+        # Those of the iteration before do not count
+        assert list(sampler) == wanted
+        assert sampler.skipped == len(every) - len(wanted)
         # It is not known before what will be left out
         assert len(sampler) == len(every)
 
