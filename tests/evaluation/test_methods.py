@@ -547,33 +547,25 @@ class TestBadPredictions:
         match: str,
     ) -> None:
         grid = windows.patch_grid(2)
+        x, y = grid.xmin, grid.ymax
+        changes: dict[str, dict[str, Any]] = {
+            'crs': {'crs': 'EPSG:32633'},
+            'shift': {'transform': from_origin(x + 600, y, 3, 3)},
+            'half': {'transform': from_origin(x + 1.5, y, 3, 3)},
+            'resolution': {'transform': from_origin(x, y, 3.1, 3.1)},
+            'size': {},
+            'no CRS': {'crs': None},
+            'no transform': {'transform': None},
+            'south-up': {'transform': from_origin(x, y - 900, 3, -3)},
+            'nodata': {'nodata': 65535},
+            'nodata of zero': {'nodata': 0},
+        }
+        options = changes[kind]
         array = images[2].copy()
-        options: dict[str, Any] = {}
-        place = grid.xmin, grid.ymax
-        match kind:
-            case 'crs':
-                options['crs'] = 'EPSG:32633'
-            case 'shift':
-                options['transform'] = from_origin(place[0] + 600, place[1], 3, 3)
-            case 'half':
-                options['transform'] = from_origin(place[0] + 1.5, place[1], 3, 3)
-            case 'resolution':
-                options['transform'] = from_origin(*place, 3.1, 3.1)
-            case 'size':
-                array = array[:, :160, :160]
-            case 'no CRS':
-                options['crs'] = None
-            case 'no transform':
-                options['transform'] = None
-            case 'south-up':
-                from_below = from_origin(place[0], place[1] - 900, 3, -3)
-                options['transform'] = from_below
-            case 'nodata':
-                array[:, 150, 150] = 65535
-                options['nodata'] = 65535
-            case 'nodata of zero':
-                array[:, 150, 150] = 0
-                options['nodata'] = 0
+        if kind == 'size':
+            array = array[:, :160, :160]
+        if 'nodata' in options:
+            array[:, 150, 150] = options['nodata']
         write_tif(folder / f'{windows.names[2]}.tif', array, windows, 2, **options)
         is_of_header = not kind.startswith('nodata')
         (check_header if is_of_header else check)(folder, '.tif', windows, match)
