@@ -547,19 +547,21 @@ class TestBadPredictions:
         match: str,
     ) -> None:
         grid = windows.patch_grid(2)
-        array = images[2].copy()
-        place = grid.xmin, grid.ymax
-        options: dict[str, Any] = {
+        x, y = grid.xmin, grid.ymax
+        changes: dict[str, dict[str, Any]] = {
             'crs': {'crs': 'EPSG:32633'},
-            'shift': {'transform': from_origin(place[0] + 600, place[1], 3, 3)},
-            'half': {'transform': from_origin(place[0] + 1.5, place[1], 3, 3)},
-            'resolution': {'transform': from_origin(*place, 3.1, 3.1)},
+            'shift': {'transform': from_origin(x + 600, y, 3, 3)},
+            'half': {'transform': from_origin(x + 1.5, y, 3, 3)},
+            'resolution': {'transform': from_origin(x, y, 3.1, 3.1)},
+            'size': {},
             'no CRS': {'crs': None},
             'no transform': {'transform': None},
-            'south-up': {'transform': from_origin(place[0], place[1] - 900, 3, -3)},
+            'south-up': {'transform': from_origin(x, y - 900, 3, -3)},
             'nodata': {'nodata': 65535},
             'nodata of zero': {'nodata': 0},
-        }.get(kind, {})
+        }
+        options = changes[kind]
+        array = images[2].copy()
         if kind == 'size':
             array = array[:, :160, :160]
         if 'nodata' in options:

@@ -165,7 +165,8 @@ def evaluate(
             a checkpoint does not fit, or predictions are missing, too many or wrong.
     """
     _check_choice('protocol', protocol, PROTOCOLS)
-    _check_choice('alignment', alignment or 'geo', ALIGNMENTS)
+    if alignment is not None:
+        _check_choice('alignment', alignment, ALIGNMENTS)
     _check_choice('table', table, TABLES)
     check_folder(out, root, overwrite)
 
