@@ -243,7 +243,7 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         if not (x.start < x.stop and y.start < y.stop):
             raise ValueError(f'{query} is empty: write [xmin:xmax, ymin:ymax]')
         sources = [self.index_view.grid(row) for row in candidates]
-        rows: list[int] = []
+        rows: list[Any] = []
         if sources:
             grid = self._choose_grid(sources[0], x, y)
             rows = [r for r, s in zip(candidates, sources) if _has_pixels(s, grid)]
