@@ -242,10 +242,11 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         candidates, (x, y, t) = self._resolve(query)
         if not (x.start < x.stop and y.start < y.stop):
             raise ValueError(f'{query} is empty: write [xmin:xmax, ymin:ymax]')
-        rows: list[int] = []
-        if len(candidates):
-            grid = self._choose_grid(candidates[0], x, y)
-            rows = [row for row in candidates if self._has_pixels(row, grid)]
+        sources = [self.index_view.grid(row) for row in candidates]
+        rows: list[Any] = []
+        if sources:
+            grid = self._choose_grid(sources[0], x, y)
+            rows = [r for r, s in zip(candidates, sources) if _has_pixels(s, grid)]
         if not rows:
             raise IndexError(
                 f'index: {query} not found in dataset with bounds: {self.bounds}'
@@ -312,20 +313,14 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         xmin, ymin, xmax, ymax = grid.bounds_in(self.warped_to or grid.crs)
         return slice(xmin, xmax), slice(ymin, ymax), slice(time.left, time.right)
 
-    def _choose_grid(self, row: int, x: slice, y: slice) -> Grid:
-        """Grid of the sample at a place whose first row is this one."""
-        source = self.index_view.grid(row)
+    def _choose_grid(self, source: Grid, x: slice, y: slice) -> Grid:
+        """Grid of the sample at a place whose first row has this grid."""
         xres, yres = self.resampled_to or source.res
         res = (x.step or xres, y.step or yres)
         window = (x.start, y.start, x.stop, y.stop)
         grid = Grid.from_bounds(self.warped_to or source.crs, window, res)
         # Resampled pixels can lie anywhere, the pixels of a file cannot.
         return source.snap(window) if source.same_lattice(grid) else grid
-
-    def _has_pixels(self, row: int, grid: Grid) -> bool:
-        """Whether a row covers the center of a pixel of the grid."""
-        bounds = self.index_view.grid(row).bounds_in(grid.crs)
-        return all(part.start < part.stop for part in grid.inside(bounds))
 
     @abc.abstractmethod
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
@@ -338,6 +333,12 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
         Returns:
             The sample without its georeference.
         """
+
+
+def _has_pixels(source: Grid, grid: Grid) -> bool:
+    """Whether a raster covers the center of a pixel of the grid."""
+    inside = grid.inside(source.bounds_in(grid.crs))
+    return all(part.start < part.stop for part in inside)
 
 
 class NativeIntersectionDataset(IntersectionDataset):
