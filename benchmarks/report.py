@@ -459,8 +459,8 @@ Random {size} x {size} crops of all five modalities, Sentinel-1 and land cover p
   archive open.
 
 Before, all five modalities were compared in {result.windows} random windows. The pixels of PlanetCR are
-identical to those of {'; '.join(compared)}; and {last}. PlanetCR reads the last with GDAL,
-and the others without it. Land cover was compared as classes.
+identical to those of {'; '.join(compared)}; and {last}. In the last comparison, PlanetCR
+reads with GDAL instead of straight from the file. Land cover was compared as classes.
 
 ## Opening an archive
 
