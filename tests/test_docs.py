@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -268,14 +269,28 @@ def test_links(page: Path) -> None:
         assert (page.parent / path).is_file(), path
 
 
+def home_of(module: ModuleType, name: str) -> str:
+    """Module that defines an object, or the one that exports it if it is a constant."""
+    home = getattr(getattr(module, name), '__module__', '')
+    return home if home.startswith('torchgeo_planetcr') else module.__name__
+
+
 @pytest.mark.parametrize('package', API, ids=lambda path: path.parent.name)
 def test_api(package: Path) -> None:
     """Each public name is on the page of its package."""
     name = package.parent.name
+    module = importlib.import_module(f'torchgeo_planetcr.{name}')
+    # Names of a package below are on the page of that package
+    public = {
+        key
+        for key in getattr(module, '__all__', ())
+        if home_of(module, key).startswith(module.__name__)
+    }
+    if not public:
+        return
     text = (DOCS / 'api' / f'{name}.rst').read_text()
     shown = re.findall(
         r'^\.\. auto\w+:: (?:torchgeo_planetcr\.\S+\.)?(\w+)$', text, re.MULTILINE
     )
-    module = importlib.import_module(f'torchgeo_planetcr.{name}')
-    assert set(module.__all__) <= set(shown)
+    assert public <= set(shown)
     assert f'{name}\n' in (DOCS / 'api' / 'index.md').read_text()

@@ -28,7 +28,9 @@ from torchgeo_planetcr.datasets import (
     PlanetCRCloudy,
     PlanetCRSentinel1,
     PlanetCRWorldCover,
+    components,
 )
+from torchgeo_planetcr.raster.read import read_pixels
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,
     GriddedNativePatchSampler,
@@ -305,13 +307,14 @@ class TestIntersection:
             assert torch.equal(found[key], expected[key]), key
 
     def test_nan_near_the_scene(self, folder: Path) -> None:
-        """Pixels without backscatter have the mean of the file, and do not spread."""
+        """Pixels without backscatter have the means of the file, and do not spread."""
         radar = PlanetCRSentinel1(folder)
         with rasterio.open(folder / 'S1_a.tif') as src:
-            mean = np.nanmean(src.read(), dtype=np.float64)
+            means = np.nanmean(src.read(), axis=(1, 2), dtype=np.float64)
         whole = radar[:]['image']
         assert whole.isfinite().all()
-        np.testing.assert_allclose(whole[:, :20], mean, rtol=1e-5)
+        gap = np.broadcast_to(means[:, None, None], whole[:, :20].shape)
+        np.testing.assert_allclose(whole[:, :20], gap, rtol=1e-5)
 
     def test_two_zones(self, folder: Path, tmp_path: Path) -> None:
         """Radar of both zones, side by side over a scene."""
@@ -348,6 +351,7 @@ class TestIntersection:
         write_radar(path, (xmin - 500, ymin - 500, middle, ymax + 500), RADAR_CRS)
         with rasterio.open(path) as src:
             edge = src.bounds.right
+            means = src.read().mean(axis=(1, 2), dtype=np.float64)
         joined = PlanetCRCloudy(folder / 'planet_cloudy_a.tif') & PlanetCRSentinel1(
             path
         )
@@ -363,7 +367,9 @@ class TestIntersection:
         np.testing.assert_allclose(
             found[:, inside], expected[:, inside], rtol=0, atol=WARP_ERROR / 100
         )
-        assert (found[:, outside] == 0).all()
+        # Nothing bright stands for what is missing
+        gap = np.broadcast_to(means[:, None], found[:, outside].shape)
+        np.testing.assert_allclose(found[:, outside], gap, rtol=1e-5)
         # Samplers stay where both are.
         queries = list(
             RandomNativePatchSampler(joined, size=100, length=50, generator=0)
@@ -376,6 +382,53 @@ class TestIntersection:
         check_radar(joined[queries[0]], tolerance=0.5 * 2**0.5 + WARP_ERROR)
         with pytest.raises(IndexError):
             PlanetCRSentinel1(path)[place(0, 0, 10, 10)]
+
+    @pytest.mark.parametrize('on_grid', [True, False])
+    @pytest.mark.parametrize(
+        ('value', 'nodata'),
+        [(0, 0), (0, None), (-9999, -9999), (np.nan, np.nan), (-np.inf, None)],
+    )
+    def test_gaps(
+        self, tmp_path: Path, value: float, nodata: float | None, on_grid: bool
+    ) -> None:
+        """However a file says that it has none, and whether it has to be warped."""
+        image = np.ones((4, 200, 200), np.uint16)
+        scene = write(tmp_path / 'planet_cloudy_a.tif', image, nodata=0)
+        size, res = (200, 3) if on_grid else (60, 10)
+        values = np.broadcast_to([[[-10.0]], [[-17.0]]], (2, size, size)).copy()
+        values[:, :, size // 2 :] = value
+        path = write(
+            tmp_path / 'S1_a.tif',
+            values.astype(np.float32),
+            nodata=nodata,
+            transform=from_origin(500001, 2000004, res, res),
+        )
+        joined = PlanetCRCloudy(scene) & PlanetCRSentinel1(path)
+        (query,) = CenterNativePatchSampler(joined, size=200)
+        found = joined[query][RADAR]
+        expected = torch.tensor([-10.0, -17.0])[:, None, None].expand(2, 200, 200)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+    def test_one_gap_in_a_large_scene(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It does not read the file to its end."""
+        values = np.broadcast_to([[[-10.0]], [[-17.0]]], (2, 3000, 3000))
+        values = values.astype(np.float32)
+        values[:, 5, 7] = np.nan
+        path = write(tmp_path / 'S1_a.tif', values)
+        read: list[int] = []
+
+        def count(header: Any, row: int, col: int, height: int, *rest: Any) -> Any:
+            read.append(height * rest[0])
+            return read_pixels(header, row, col, height, *rest)
+
+        monkeypatch.setattr(components, 'read_pixels', count)
+        dataset = PlanetCRSentinel1(path)
+        query = next(iter(GriddedNativePatchSampler(dataset, size=20)))
+        found = dataset[query]['image']
+        assert found[:, 5, 7].tolist() == pytest.approx([-10, -17])
+        assert sum(read) <= components.MAX_PIXELS < values[0].size
 
     def test_elsewhere(self, folder: Path, tmp_path: Path) -> None:
         path = tmp_path / 'S1_far.tif'

@@ -94,7 +94,9 @@ def test_any_batch_and_size(tmp_path: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
     model = DSen2CR(features=8, num_blocks=1)
+    (tmp_path / 'nowhere').touch()
     with pytest.raises(OSError, match='nowhere'):
         export_model(model, tmp_path / 'nowhere' / 'model.pt2')
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ['nowhere']

@@ -79,9 +79,7 @@ class TestWarpArray:
         """Four pixels of each one, and what stands for no data beyond the edges."""
         array = np.arange(6, dtype=np.int32).reshape(1, 2, 3)
         source, target = Grid(CRS, 0, 20, 10, 10, 2, 3), Grid(CRS, -5, 25, 5, 5, 6, 8)
-        actual = warp_array(
-            array, source, target, Resampling.nearest, nodata=None, fill=9
-        )
+        actual = warp_array(array, source, target, Resampling.nearest, nodata=9)
         assert not np.ma.isMaskedArray(actual)
         expected = np.pad(array[0].repeat(2, 0).repeat(2, 1), 1, constant_values=9)
         assert (actual[0] == expected).all()
@@ -92,12 +90,7 @@ class TestWarpArray:
         bounds = source.bounds_in(OTHER_CRS)
         target = Grid.from_bounds(OTHER_CRS, bounds, (10, 10))
         actual = warp_array(
-            np.ones((1, 100, 100)),
-            source,
-            target,
-            Resampling.bilinear,
-            nodata=None,
-            fill=0,
+            np.ones((1, 100, 100)), source, target, Resampling.bilinear, nodata=None
         )
         masked = np.ma.getmaskarray(actual)[0]
         assert masked[0, 0] and masked[-1, -1]

@@ -224,7 +224,7 @@ class PlanetCRWorldCover(NativeRasterDataset):
         ),
     }
 
-    #: Colors of each class, by level: those of WorldCover. A class of level 1 has the color
+    #: Colors of each class by level, those of WorldCover. A class of level 1 has the color
     #: of one of its classes of level 2.
     colors: ClassVar[dict[int, tuple[str, ...]]] = {
         1: (

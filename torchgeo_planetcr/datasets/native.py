@@ -34,8 +34,8 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
     in EPSG:6933 and serves look-up alone; a query must then say its CRS, which a
     :class:`NativeSlice` does.
 
-    Subclasses set :attr:`index` at the start, or override :meth:`_make_index`, and read
-    pixels in :meth:`_load`. What must not be pickled, such as open files, they replace in
+    Subclasses set :attr:`index` at the start, or override ``_make_index``, and read
+    pixels in ``_load``. What must not be pickled, such as open files, they replace in
     ``__getstate__``.
     """
 

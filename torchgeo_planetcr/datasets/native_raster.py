@@ -323,7 +323,6 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
             target,
             self.resampling,
             nodata=self.nodata,
-            fill=self.fill,
         )
 
     def headers_of(self, rows: Sequence[int]) -> list[RasterHeader]:

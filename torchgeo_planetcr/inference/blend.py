@@ -21,7 +21,7 @@ type Array = NDArray[np.float32]
 
 
 class Blender:
-    """Blends overlapping tiles in the order of a :class:`TileSampler`.
+    """Blends overlapping tiles in the order of a :class:`~torchgeo_planetcr.samplers.TileSampler`.
 
     Near the edge of a tile a network lacks what lies beyond. So a quarter of the overlap
     has no weight, and over its middle half one tile fades into the other along a raised

@@ -65,7 +65,6 @@ def warp_array(
     resampling: Resampling,
     *,
     nodata: float | None,
-    fill: float,
 ) -> NDArray[Any]:
     """Put an array onto another grid.
 
@@ -75,10 +74,10 @@ def warp_array(
         target: The grid of the result.
         resampling: How to interpolate.
         nodata: Value of pixels without data, if any.
-        fill: Value of pixels of the result that are given none.
 
     Returns:
-        Array of shape (C, H', W'), masked where the source has no pixel.
+        Array of shape (C, H', W'), *nodata* or 0 where the source has no pixel, and in
+        another CRS masked there.
     """
     shape = target.height, target.width
     grids: dict[str, Any] = {
@@ -87,7 +86,7 @@ def warp_array(
         'dst_transform': target.transform,
         'dst_crs': target.crs,
     }
-    result = np.full((len(array), *shape), fill, array.dtype)
+    result = np.full((len(array), *shape), nodata or 0, array.dtype)
     rasterio.warp.reproject(
         array,
         result,

@@ -107,7 +107,8 @@ class Sentinel1:
         """Initialize a new Sentinel1 instance.
 
         Args:
-            paths: Images, see :class:`Sentinel1Layer`.
+            paths: Images in dB, VV and VH in this order unless the bands are named, in
+                any CRS and resolution.
             grid: Grid on which they are read.
 
         Raises:
