@@ -1,0 +1,128 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import Resampling
+from rasters import make_array, write
+
+from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.scenes import Layer
+from torchgeo_planetcr.scenes.layer import find_data
+
+SHAPE = 60, 80
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An image of three bands."""
+    return write(tmp_path / 'image.tif', make_array(3, *SHAPE), nodata=60000)
+
+
+class TestRead:
+    def test_own_grid(self, path: Path) -> None:
+        with Layer(path) as layer:
+            assert layer.grid[-2:] == SHAPE
+            assert layer.bands == [1, 2, 3]
+            assert layer.nodata == 60000
+            window = layer.grid.window(10, 20, 5, 7)
+            expected = make_array(3, *SHAPE)[:, 10:15, 20:27]
+            assert (layer.read(window) == expected).all()
+
+    def test_bands(self, path: Path) -> None:
+        """They are found in the open file."""
+        with Layer(path, lambda dataset: [dataset.count, 1]) as layer:
+            actual = layer.read(layer.grid)
+        assert (actual == make_array(3, *SHAPE)[[2, 0]]).all()
+
+    @pytest.mark.parametrize(
+        ('row', 'col'), [(-3, -4), (57, 78), (-3, 78), (200, 300), (-50, 0)]
+    )
+    def test_beyond_the_edges(self, path: Path, row: int, col: int) -> None:
+        image = np.pad(
+            make_array(3, *SHAPE), ((0, 0), (300, 300), (300, 300)), constant_values=60000
+        )
+        with Layer(path) as layer:
+            actual = layer.read(layer.grid.window(row, col, 8, 9))
+        expected = image[:, 300 + row :, 300 + col :][:, :8, :9]
+        assert actual.dtype == np.uint16
+        assert (actual == expected).all()
+
+    def test_other_grid(self, path: Path) -> None:
+        """Four pixels for each one, with another value where there is no data."""
+        with Layer(path) as own:
+            grid = own.grid
+        fine = Grid.from_bounds(grid.crs, grid.bounds, (1.5, 1.5))
+        with Layer(path, grid=fine, nodata=-1, dtype='int32') as layer:
+            actual = layer.read(fine.window(4, 6, 10, 10))
+            beyond = layer.read(fine.window(-2, 0, 2, 4))
+        expected = make_array(3, *SHAPE)[:, 2:7, 3:8].repeat(2, 1).repeat(2, 2)
+        assert actual.dtype == np.int32
+        assert (actual == expected).all()
+        assert (beyond == -1).all()
+
+    def test_onto(self, path: Path) -> None:
+        """The same open file on two grids, closed together."""
+        with Layer(path) as layer:
+            coarse = layer.grid._replace(xres=6.0, yres=6.0, height=30, width=40)
+            other = layer.onto(coarse, Resampling.average, dtype='float32')
+            assert other.dataset is layer.dataset
+            actual, whole = other.read(coarse), layer.read(layer.grid)
+        assert layer.dataset.closed
+        expected = whole.reshape(3, 30, 2, 40, 2).mean(axis=(2, 4))
+        assert np.abs(actual - expected).max() < 0.01
+
+    def test_small(self, tmp_path: Path) -> None:
+        image = make_array(1, 1100, 700)
+        with Layer(write(tmp_path / 'image.tif', image)) as layer:
+            assert layer.small_shape == (550, 350)
+            assert layer.read_small().shape == (1, 550, 350)
+            mean = layer.read_small((550, 350), Resampling.average)
+        expected = image.reshape(1, 550, 2, 350, 2).mean(axis=(2, 4))
+        assert np.abs(mean - expected).max() <= 1
+
+
+class TestClose:
+    def test_in_another_thread(self, path: Path) -> None:
+        layer = Layer(path, grid=Grid('EPSG:32646', 500001, 2000004, 1, 1, 9, 9))
+        thread = threading.Thread(target=layer.close)
+        thread.start()
+        thread.join()
+        assert layer.dataset.closed
+
+    def test_after_an_error(self, path: Path) -> None:
+        """Nothing stays open if the bands are not found."""
+        opened = []
+
+        def refuse(dataset: rasterio.DatasetReader) -> list[int]:
+            opened.append(dataset)
+            raise ValueError('no such band')
+
+        with pytest.raises(ValueError, match='no such band'):
+            Layer(path, refuse)
+        assert opened[0].closed
+
+
+class TestErrors:
+    def test_no_raster(self, tmp_path: Path) -> None:
+        (tmp_path / 'a.tif').write_text('no raster')
+        with pytest.raises(OSError, match=r'a\.tif is not a readable raster'):
+            Layer(tmp_path / 'a.tif')
+
+    def test_cut_short(self, tmp_path: Path) -> None:
+        path = write(tmp_path / 'a.tif', make_array(1, 300, 300), compress='deflate')
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(OSError, match=r'a\.tif'):
+            Layer(path)
+
+
+@pytest.mark.parametrize('nodata', [None, 0, 7, np.nan])
+def test_find_data(nodata: float | None) -> None:
+    """A pixel has data if one of its bands has."""
+    value = nodata or 0
+    image = np.array([[[value, value, 5]], [[value, 5, 5]]], np.float32)
+    assert find_data(image, nodata).tolist() == [[False, True, True]]
