@@ -215,7 +215,15 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize('page', [*filter(find_blocks, PAGES)], ids=name_of)
+@pytest.mark.parametrize(
+    'page',
+    [
+        # It trains, evaluates and exports
+        pytest.param(page, marks=[pytest.mark.slow] * (page.name == 'README.md'))
+        for page in filter(find_blocks, PAGES)
+    ],
+    ids=name_of,
+)
 def test_page(
     page: Path,
     folder: Path,

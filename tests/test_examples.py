@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from lightning.pytorch import Trainer
 
@@ -22,6 +23,7 @@ def run(*args: str | Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_train_and_test(root: Path, tmp_path: Path) -> None:
     script = EXAMPLES / 'train_and_test.py'
     assert len(script.read_text().splitlines()) < 60
@@ -29,6 +31,7 @@ def test_train_and_test(root: Path, tmp_path: Path) -> None:
     assert printed.count('test_PSNR') == 2
 
 
+@pytest.mark.slow
 def test_export(root: Path, tmp_path: Path) -> None:
     task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
     trainer = Trainer(accelerator='cpu', logger=False, default_root_dir=tmp_path)

@@ -53,6 +53,7 @@ def run(command: str, *args: str | Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_planetcr(root: Path, tmp_path: Path) -> None:
     """Fit from the example's configuration, then test and predict with the result."""
     common = [
@@ -82,6 +83,7 @@ def test_planetcr(root: Path, tmp_path: Path) -> None:
     assert len(list(out.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_torchgeo(root: Path, tmp_path: Path) -> None:
     """TorchGeo's own command takes the same classes and the same configuration."""
     common = [*QUICK, f'--trainer.default_root_dir={tmp_path}']
@@ -149,6 +151,7 @@ def test_reference_configuration(
     torch.load(checkpoint, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['glfcr', 'aligncr'])
 def test_one_minute_configuration(root: Path, tmp_path: Path, model: str) -> None:
     run(
@@ -167,7 +170,13 @@ def test_one_minute_configuration(root: Path, tmp_path: Path, model: str) -> Non
     assert 'test_PSNR' in run('planetcr', 'test', *options)
 
 
-@pytest.mark.parametrize('config', ['landcover_one_minute', 'landcover_reference'])
+@pytest.mark.parametrize(
+    'config',
+    [
+        pytest.param('landcover_one_minute', marks=pytest.mark.slow),
+        'landcover_reference',
+    ],
+)
 def test_land_cover(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str
 ) -> None:
@@ -201,6 +210,7 @@ def test_land_cover(
         assert (tmp_path / 'lightning_logs' / 'version_2' / 'checkpoints').is_dir()
 
 
+@pytest.mark.slow
 def test_architecture(root: Path, tmp_path: Path) -> None:
     run(
         'planetcr',

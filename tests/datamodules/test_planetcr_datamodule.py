@@ -349,7 +349,7 @@ def test_plot_of_renamed(root: Path, tmp_path: Path) -> None:
     assert figure is not None
     assert figure.get_suptitle() == 'renamed'
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ['Cloud-free', 'Land cover', 'Prediction']
+    assert titles == ['Clear', 'Land cover', 'Predicted land cover']
 
     dataset = PlanetCR(root, 'val', modalities=['clear', 'worldcover'])
     (query,) = CenterNativePatchSampler(dataset, size=None)

@@ -35,7 +35,7 @@ class TestCheckFolder:
     def test_taken(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         path.write_text('old')
-        match = f'{tmp_path} holds {name} already: write to another folder'
+        match = f'{tmp_path} holds {name} already: write to another place'
         with pytest.raises(FileExistsError, match=match):
             check_folder(tmp_path, tmp_path / 'data', overwrite=False)
         check_folder(tmp_path, tmp_path / 'data', overwrite=True)

@@ -310,6 +310,7 @@ class TestUnfinished:
         assert names(tmp_path) == {'out.tif', 'out.png'}
         assert old == (out.read_bytes(), picture.read_bytes())
 
+    @pytest.mark.slow
     def test_full_disk(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         """What does not fit makes a message, and nothing is left."""
         cloudy, s1 = inputs
@@ -330,6 +331,7 @@ class TestUnfinished:
         assert 'Traceback' not in result.stderr
         assert not names(out.parent)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ('number', 'status'), [(signal.SIGINT, 1), (signal.SIGTERM, 143)]
     )
@@ -627,6 +629,7 @@ def zones(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class TestCommand:
     """The command line, in processes of its own."""
 

@@ -381,6 +381,7 @@ class TestGoingOn:
         text = cut(tmp_path, **shared)
         assert text.startswith(f'{tmp_path}: 0 of 6 patches')
 
+    @pytest.mark.slow
     @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
     def test_interrupted(
         self, shared: dict[str, Any], tmp_path: Path, number: int
@@ -416,6 +417,7 @@ class TestGoingOn:
             del found[name]
         assert found == contents(whole)
 
+    @pytest.mark.slow
     def test_full_disk(self, shared: dict[str, Any], tmp_path: Path) -> None:
         """What does not fit makes a message, and the next run goes on."""
         result = subprocess.run(

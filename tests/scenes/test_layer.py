@@ -44,7 +44,9 @@ class TestRead:
     )
     def test_beyond_the_edges(self, path: Path, row: int, col: int) -> None:
         image = np.pad(
-            make_array(3, *SHAPE), ((0, 0), (300, 300), (300, 300)), constant_values=60000
+            make_array(3, *SHAPE),
+            ((0, 0), (300, 300), (300, 300)),
+            constant_values=60000,
         )
         with Layer(path) as layer:
             actual = layer.read(layer.grid.window(row, col, 8, 9))

@@ -39,10 +39,11 @@ class IndexView:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the index alone, with its texts, most of all paths, compressed."""
+        # Texts have a type of their own from pandas 3 on only
         texts = {
             name: dtype
             for name, dtype in self.index.dtypes.items()
-            if isinstance(dtype, pd.StringDtype)
+            if pd.api.types.infer_dtype(self.index[name], skipna=True) == 'string'
         }
         table = pa.table(
             {
@@ -131,10 +132,11 @@ class IndexView:
 def _unpack_view(
     names: list[str],
     rest: GeoDataFrame,
-    dtypes: dict[str, pd.StringDtype],
+    dtypes: dict[str, Any],
     texts: bytes,
     warped_to: str | None,
 ) -> IndexView:
     """Make a view of what :meth:`IndexView.__reduce__` gives."""
-    columns = unpack(texts).to_pandas().astype(dtypes).set_index(rest.index)
+    table = unpack(texts).to_pandas().astype(dtypes)
+    columns = {name: table[name].array for name in dtypes}
     return IndexView(rest.assign(**columns)[names], warped_to)
