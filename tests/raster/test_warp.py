@@ -123,9 +123,8 @@ class TestMosaic:
         (bounds, read), below = self.part(1, 0, 40), self.part(2, 0, 40)
 
         def masked(grid: Grid) -> NDArray[Any]:
-            array = np.ma.MaskedArray(read(grid), np.zeros((1, 3, 4), bool))
-            array.mask[0, 1] = True
-            return array
+            mask = np.repeat([[[False], [True], [False]]], 4, axis=2)
+            return np.ma.MaskedArray(read(grid), mask)
 
         actual = mosaic(self.GRID, [(bounds, masked), below], fill=9)
         assert actual[0].tolist() == [4 * [1], 4 * [2], 4 * [1]]

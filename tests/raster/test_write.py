@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import Interleaving
 
 from torchgeo_planetcr.raster import write as writing
 from torchgeo_planetcr.raster.grid import Grid
@@ -119,7 +120,7 @@ class TestWriteGeotiff:
             assert dataset.descriptions == ('VV', 'VH')
             assert dataset.tags()['TIFFTAG_IMAGEDESCRIPTION'] == 'what it is'
             assert dataset.compression is None
-            assert dataset.interleaving.name == 'pixel'
+            assert dataset.interleaving is Interleaving.pixel
 
     def test_no_folder(self, tmp_path: Path) -> None:
         """An error of rasterio's own kind is an OSError."""
