@@ -19,6 +19,7 @@ from .datamodules import PlanetCRDataModule
 from .datasets import PlanetCR
 from .evaluation import evaluate
 from .inference import remove_clouds
+from .raster.write import appears_whole
 from .simulation import simulate
 from .tasks import CloudRemoval
 
@@ -130,8 +131,8 @@ def _make_scene(root: Path, folder: PurePath) -> tuple[PurePath, PurePath]:
     """Put patches of a test area together, and return the paths of both images."""
     index = PlanetCR(root, 'test', ('cloudy', 'sentinel1')).index
     _, area = max(index.groupby(['aoi', 'native_crs']), key=lambda group: len(group[1]))
-    folder.mkdir(parents=True, exist_ok=True)
     cloudy, sentinel1 = folder / 'cloudy.tif', folder / 'sentinel1.tif'
-    merge(list(area['cloudy'][:MAX_SCENE_PATCHES]), dst_path=cloudy)
-    merge(list(area['sentinel1'][:MAX_SCENE_PATCHES]), dst_path=sentinel1)
+    with appears_whole(cloudy, sentinel1) as unfinished:
+        for modality, path in zip(('cloudy', 'sentinel1'), unfinished, strict=True):
+            merge(list(area[modality][:MAX_SCENE_PATCHES]), dst_path=path)
     return cloudy, sentinel1
