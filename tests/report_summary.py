@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from torchgeo_planetcr.datasets import PlanetCRWorldCover
-from torchgeo_planetcr.datasets.archive import SEASONS
+from torchgeo_planetcr.datasets.patch_files import SEASONS
 from torchgeo_planetcr.evaluation.report import Example, render_report
 from torchgeo_planetcr.evaluation.report.charts import method_styles
 from torchgeo_planetcr.evaluation.report.context import Context

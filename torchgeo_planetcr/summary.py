@@ -11,9 +11,10 @@ from pyproj import CRS
 from torchgeo.datasets.utils import Path
 
 from .datasets import PlanetCR
-from .datasets.archive import SEASONS, SPLITS
+from .datasets.archive import SPLITS
 from .datasets.index import index_path, open_index
 from .datasets.native_raster import LeftOutWarning
+from .datasets.patch_files import SEASONS
 from .datasets.planetcr import PlanetCRNotFoundError
 
 #: Problems of each split that the summary names, at most.

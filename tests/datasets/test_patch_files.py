@@ -10,9 +10,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from torchgeo_planetcr.datasets import patch_files
-from torchgeo_planetcr.datasets.archive import patch_path
 from torchgeo_planetcr.datasets.modalities import MODALITIES, ModalityName
-from torchgeo_planetcr.datasets.patch_files import write_patch
+from torchgeo_planetcr.datasets.patch_files import patch_path, write_patch
 from torchgeo_planetcr.raster.grid import Grid
 
 AREA = 'fall_1'

@@ -409,6 +409,23 @@ class TestIntersection:
         expected = torch.tensor([-10.0, -17.0])[:, None, None].expand(2, 200, 200)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
+    @pytest.mark.parametrize('on_grid', [True, False])
+    def test_whole_numbers(self, tmp_path: Path, on_grid: bool) -> None:
+        """Which cannot be NaN; the radar covers half of the scene."""
+        image = np.ones((4, 200, 200), np.uint16)
+        scene = write(tmp_path / 'planet_cloudy_a.tif', image, nodata=0)
+        size, res = (200, 3) if on_grid else (60, 10)
+        values = np.broadcast_to([[[-10]], [[-17]]], (2, size, size // 2))
+        path = write(
+            tmp_path / 'S1_a.tif',
+            values.astype(np.int16),
+            transform=from_origin(500001, 2000004, res, res),
+        )
+        joined = PlanetCRCloudy(scene) & PlanetCRSentinel1(path)
+        found = joined[joined.datasets[0].bounds][RADAR]
+        expected = torch.tensor([-10.0, -17.0])[:, None, None].expand(2, 200, 200)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
     def test_one_gap_in_a_large_scene(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

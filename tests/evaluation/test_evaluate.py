@@ -27,7 +27,7 @@ from torchvision.models import alexnet
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate
 from torchgeo_planetcr.evaluation import EvaluationPatches
 from torchgeo_planetcr.evaluation.evaluate import choose_protocol
-from torchgeo_planetcr.evaluation.report import strata
+from torchgeo_planetcr.evaluation.report.sections import strata
 from torchgeo_planetcr.evaluation.summary import from_json, to_json
 from torchgeo_planetcr.main import main
 from torchgeo_planetcr.metrics import LPIPS, PROTOCOLS

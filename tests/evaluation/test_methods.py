@@ -220,7 +220,7 @@ class TestNetworks:
             assert str(path) in str(error.value)
         for other in (torch.ones(2), {'weights': torch.ones(2)}, [1]):
             torch.save(other, path)
-            with pytest.raises(ValueError, match='is no checkpoint') as error:
+            with pytest.raises(ValueError, match='is not a checkpoint') as error:
                 load_methods([path], windows)
             assert str(path) in str(error.value)
 

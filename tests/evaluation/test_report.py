@@ -13,16 +13,22 @@ from report_summary import METRICS, make_context, make_examples, make_summary, r
 
 from torchgeo_planetcr.evaluation.report import Example
 from torchgeo_planetcr.evaluation.report.context import Context
-from torchgeo_planetcr.evaluation.report.examples import example_section
-from torchgeo_planetcr.evaluation.report.landcover import landcover_section
-from torchgeo_planetcr.evaluation.report.overview import caution, overview_table
-from torchgeo_planetcr.evaluation.report.pairs import (
+from torchgeo_planetcr.evaluation.report.sections.examples import example_section
+from torchgeo_planetcr.evaluation.report.sections.landcover import landcover_section
+from torchgeo_planetcr.evaluation.report.sections.overview import (
+    caution,
+    overview_table,
+)
+from torchgeo_planetcr.evaluation.report.sections.pairs import (
     VerdictSentence,
     comparison_table,
     judge,
     verdict_sentences,
 )
-from torchgeo_planetcr.evaluation.report.strata import StrataSection, strata_section
+from torchgeo_planetcr.evaluation.report.sections.strata import (
+    StrataSection,
+    strata_section,
+)
 from torchgeo_planetcr.evaluation.report.tables import Table
 
 METHODS = ('copy', 'dsen2cr', 'glfcr')

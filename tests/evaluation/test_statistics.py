@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from torchgeo_planetcr.datasets import PlanetCRWorldCover
-from torchgeo_planetcr.datasets.archive import SEASONS
+from torchgeo_planetcr.datasets.patch_files import SEASONS
 from torchgeo_planetcr.evaluation.statistics import (
     MIN_AREAS,
     RESAMPLES,

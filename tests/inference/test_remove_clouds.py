@@ -260,7 +260,7 @@ class TestModel:
     def test_no_checkpoint(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         checkpoint = tmp_path / 'task.ckpt'
         torch.save({'weights': torch.zeros(1)}, checkpoint)
-        with pytest.raises(ValueError, match='is no checkpoint of Lightning'):
+        with pytest.raises(ValueError, match='is not a checkpoint of Lightning'):
             remove_clouds(checkpoint, *inputs, tmp_path / 'out.tif', **QUICK)
         assert names(tmp_path) == {'task.ckpt'}
 

@@ -36,7 +36,7 @@ class TestName:
         ['summer', 'summer_', 'summer_01', 'autumn_1', 'summer_1/..', 'a_summer_1'],
     )
     def test_unknown(self, tmp_path: Path, name: str) -> None:
-        message = f"aoi='{name}' is not called like an area: .* such as summer_1"
+        message = f"aoi='{name}' is not the name of an area: .* such as summer_1"
         with pytest.raises(ValueError, match=message):
             make_area(tmp_path, name)
 

@@ -348,7 +348,7 @@ def test_without_mask(shared: dict[str, Any], tmp_path: Path) -> None:
         ({'cloud_cover': (0, 40)}, r'cloud_cover=\[0, 40\] is not a range'),
         ({'bands': [1, 2, 3]}, r'bands=\[1, 2, 3\] must be the positions'),
         ({'split': 'val'}, "split='val' is not one of 'train' and 'test'"),
-        ({'aoi': 'place_1'}, "aoi='place_1' is not called like an area"),
+        ({'aoi': 'place_1'}, "aoi='place_1' is not the name of an area"),
     ],
 )
 def test_arguments(

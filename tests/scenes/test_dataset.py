@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pyproj import CRS
 from rasterio.transform import from_origin
 from rasters import write
 from small_scene import (
@@ -58,7 +59,7 @@ class TestPlanetScopeScenes:
         assert (dataset[tile]['image_s1'] == missing).all()
         normalized = PlanetCRNormalize()(dataset[tile])['image_s1']
         assert (normalized == MISSING_BACKSCATTER).all()
-        message = f'there is no image of Sentinel-1 of the place of {files[0].cloudy}'
+        message = f'no image of Sentinel-1 covers {files[0].cloudy}'
         with pytest.raises(ValueError, match=message):
             dataset.survey(files[0].cloudy)
 
@@ -180,6 +181,22 @@ class TestPlanetScopeScenes:
             answers.append(dataset.has_data(tile))
             assert answers[-1] == expected
         assert set(answers) == {True, False}
+
+    def test_other_grids(self, files: list[SceneFiles]) -> None:
+        """Pixels of a scene are never resampled, and nobody gets others unawares."""
+        dataset = PlanetScopeScenes([files[0]])
+        dataset.res = 3
+        dataset.crs = dataset.crs
+        with pytest.raises(ValueError, match='keeps the grids of its scenes'):
+            dataset.res = 6
+        with pytest.raises(ValueError, match='keeps the grids of its scenes'):
+            dataset.crs = CRS.from_epsg(32647)
+        with pytest.raises(ValueError, match='keeps the grids of its scenes'):
+            dataset[LEFT : LEFT + 60 : 6, TOP - 60 : TOP : 6]
+
+    def test_files_twice(self, files: list[SceneFiles]) -> None:
+        with pytest.raises(ValueError, match='give no s1'):
+            PlanetScopeScenes([files[0]], 's1.tif')
 
     def test_survey(self, files: list[SceneFiles], tmp_path: Path) -> None:
         """What is found, and what is wrong."""

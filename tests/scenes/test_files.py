@@ -9,6 +9,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasters import write
 
+from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
 from torchgeo_planetcr.scenes import SceneFiles, find_scenes
 
 #: Names as Planet gives them to scenes and to their usable data masks.
@@ -218,6 +219,31 @@ class TestFindScenes:
         image = write_at(tmp_path / 'b.tif', 'EPSG:32646', 93.4, 18.0)
         with pytest.raises(ValueError, match=f'{empty} holds no image of Sentinel-1'):
             find_scenes(image, empty)
-        # Of several images the place is read
+        # Of several images the place is read, and one that is bad does not stop others
+        with pytest.warns(LeftOutWarning, match=f'{s1} is not a readable raster'):
+            found = find_scenes(image, [s1, image])
+        assert found == [SceneFiles(str(image), (str(image),))]
+        other = touch(tmp_path, 's2.tif')[0]
         with pytest.raises(OSError, match=f'{s1} is not a readable raster'):
-            find_scenes(image, [s1, image])
+            find_scenes(image, [s1, other])
+
+    def test_clear_images(self, tmp_path: Path) -> None:
+        """By their names, beside Planet's masks, which are none."""
+        scenes = touch(tmp_path / 'scenes', SCENE)
+        clear = touch(tmp_path / 'clear', SCENE, UDM2)
+        touch(tmp_path / 'scenes', 'b.tif')
+        found = find_scenes(scenes, None, clear=tmp_path / 'clear')
+        assert [files.clear for files in found] == [str(clear[0])]
+        with pytest.raises(ValueError, match=r'clear holds no clear image called b'):
+            find_scenes(tmp_path / 'scenes', clear=tmp_path / 'clear')
+
+    def test_land_cover(self, tmp_path: Path) -> None:
+        """Each scene gets the map that it meets."""
+        scene = write_at(tmp_path / 'scene.tif', 'EPSG:32646', 93.4, 18.0)
+        write_at(tmp_path / 'maps' / 'a.tif', 'EPSG:32646', 90.4, 18.0)
+        near = write_at(tmp_path / 'maps' / 'b.tif', 'EPSG:32646', 93.4, 18.0)
+        (found,) = find_scenes(scene, landcover=tmp_path / 'maps')
+        assert found.landcover == str(near)
+        (tmp_path / 'empty').mkdir()
+        with pytest.raises(ValueError, match='empty holds no land cover'):
+            find_scenes(scene, landcover=tmp_path / 'empty')

@@ -150,7 +150,7 @@ class TestCoverage:
         assert far[:, 0, 0] == pytest.approx(mean, abs=0.01)
 
         message = rf's1\.tif covers {100 * coverage:.0f} % of .*cloudy\.tif, and at '
-        message += r'least 90 % are asked for: .* min_coverage'
+        message += r'least 90 % are required: .* min_coverage'
         with open_scene(cloudy, s1) as scene, pytest.raises(ValueError, match=message):
             scene.survey()
 

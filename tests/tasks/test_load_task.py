@@ -81,7 +81,7 @@ def test_no_network_of_the_authors(path: Path) -> None:
 @pytest.mark.parametrize('content', [{'weights': {}}, [torch.zeros(1)]])
 def test_not_of_lightning(path: Path, content: object) -> None:
     torch.save(content, path)
-    with pytest.raises(ValueError, match=f"'{path}' is no checkpoint of Lightning"):
+    with pytest.raises(ValueError, match=f"'{path}' is not a checkpoint of Lightning"):
         load_task(path)
 
 

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import math
 import os
-import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +20,13 @@ from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 from torchgeo.datasets.utils import Path
 
 from ..raster.header import Stamp
-from .modalities import LIST_COLUMNS, MODALITIES, ModalityName
+from .modalities import LIST_COLUMNS, MODALITIES
+from .patch_files import FILENAME, MODALITY_OF_PREFIX, SEASONS
 
 SPLITS = ('train', 'val', 'test')
-SEASONS = ('spring', 'summer', 'fall', 'winter')
+
+#: Splits that have a folder.
+FOLDERS = ('train', 'test')
 
 #: Share of the areas of the folder ``train`` that are for ``val`` if there is no list.
 VALIDATION_SHARE = 0.1
@@ -34,35 +36,6 @@ THREADS = 4
 
 #: Columns with texts about a patch.
 TEXT_COLUMNS = ('split', 'season', 'aoi', 'patch')
-
-#: Modality of each prefix of file names.
-_MODALITY_OF_PREFIX = {row.folder: name for name, row in MODALITIES.items()}
-
-_FILENAME = re.compile(
-    rf'(?P<prefix>{"|".join(_MODALITY_OF_PREFIX)})_(?P<season>{"|".join(SEASONS)})_'
-    r'(?P<area>\d+)_p_(?P<number>\d+)\.(tif|npy)'
-)
-
-
-def patch_path(
-    root: Path, split: str, aoi: str, number: int, modality: ModalityName
-) -> str:
-    """Path of a file of a patch.
-
-    Args:
-        root: Folder of the archive.
-        split: Folder of the split, ``train`` or ``test``.
-        aoi: Name of the area, ``<season>_<number>``.
-        number: Number of the patch in the area.
-        modality: One of :data:`~.modalities.MODALITIES`.
-
-    Returns:
-        The path.
-    """
-    row, season = MODALITIES[modality], aoi.partition('_')[0]
-    prefix = row.folder
-    folder = os.path.join(root, split, f'{prefix}_{season}', f'{prefix}_{aoi}')
-    return os.path.join(folder, f'{prefix}_{aoi}_p_{number}{row.suffix}')
 
 
 class Listing:
@@ -81,7 +54,7 @@ class Listing:
         #: Of each folder: paths below the root, sizes and modification times of its files.
         self.folders: list[tuple[list[str], list[int], list[int]]] = []
         parts = []
-        for split in ('train', 'test'):
+        for split in FOLDERS:
             folder = os.path.join(os.path.abspath(root), split)
             entries = _list_folder(folder, recursive=False)
             self._add(entries)
@@ -99,7 +72,7 @@ class Listing:
             # Only files have a size. A folder with the name of a file is a problem that
             # the index reports.
             size = entry.size
-            if size is not None or _FILENAME.fullmatch(entry.base_name):
+            if size is not None or FILENAME.fullmatch(entry.base_name):
                 files.append(entry)
                 sizes.append(-1 if size is None else size)
         paths = [entry.path[skip:] for entry in files]
@@ -134,7 +107,7 @@ class Listing:
         files: dict[str, Stamp | None] = {}
         for paths, sizes, mtimes_ns in self.folders:
             for path, size, mtime_ns in zip(paths, sizes, mtimes_ns):
-                if _FILENAME.fullmatch(path.rpartition('/')[2]) and '/.' not in path:
+                if FILENAME.fullmatch(path.rpartition('/')[2]) and '/.' not in path:
                     files[path] = Stamp(size, mtime_ns)
         for paths, _, _ in self.folders:
             for path in paths:
@@ -190,7 +163,7 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
     notes: dict[str, str] = {}
     errors: dict[str, str] = {}
     folders = {}
-    for folder in ('train', 'test'):
+    for folder in FOLDERS:
         found = sorted(path for path in files if path.startswith(f'{folder}/'))
         folders[folder] = _to_frame(found)
     splits = {}
@@ -231,7 +204,7 @@ def _to_frame(files: Iterable[str]) -> pd.DataFrame:
     """One row for each patch, in the order of areas and numbers."""
     patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
     for filepath in files:
-        match = _FILENAME.fullmatch(filepath.rpartition('/')[2])
+        match = FILENAME.fullmatch(filepath.rpartition('/')[2])
         if match:
             prefix, season, area, number, _ = match.groups()
             key = (SEASONS.index(season), int(area), int(number))
@@ -245,7 +218,7 @@ def _to_frame(files: Iterable[str]) -> pd.DataFrame:
                     'patch': f'{aoi}_p_{number}',
                     **dict.fromkeys(MODALITIES),
                 }
-            row[_MODALITY_OF_PREFIX[prefix]] = filepath
+            row[MODALITY_OF_PREFIX[prefix]] = filepath
     rows = [patches[key] for key in sorted(patches)]
     return pd.DataFrame(rows, columns=[*TEXT_COLUMNS, *MODALITIES], dtype=object)
 
@@ -290,7 +263,7 @@ def _read_list(path: str, folder: str) -> Iterator[str]:
                         f'{path}, line {number}: {name!r} leads out of {folder}: write '
                         'paths that are relative to this folder'
                     )
-                match = _FILENAME.fullmatch(os.path.basename(name))
+                match = FILENAME.fullmatch(os.path.basename(name))
                 prefix = MODALITIES[modality].folder
                 if not match or match['prefix'] != prefix:
                     raise ValueError(

@@ -16,9 +16,10 @@ from torchgeo.datasets.utils import Path, Sample
 from ..raster.grid import Grid
 from ..raster.header import HeaderTable, RasterHeader
 from ..raster.read import read_array_header, read_pixels, read_raster_header
-from .backscatter import fill_gaps, is_measured, mean_backscatter
+from .missing_sentinel1 import fill_gaps, find_gaps, is_measured, mean_backscatter
 from .modalities import MODALITIES, RGB_BANDS, ModalityName
 from .native_raster import NativeRasterDataset
+from .patch_files import cloudy_path
 
 #: Values in dB that replace the infinite ones, beyond any that are measured.
 FINITE_DECIBELS = (-100, 100)
@@ -59,13 +60,13 @@ class PlanetCRClear(PlanetCRCloudy):
 class PlanetCRSentinel1(NativeRasterDataset):
     """Sentinel-1 images of Planet-CR, or your own.
 
-    VV and VH at 10 m, in dB. In the files of Planet-CR, NaN is replaced by the mean of the
-    file, as the authors' loader does, and an infinite value, such as that of zero power, by
-    -100 or 100 dB.
+    VV and VH at 10 m, in dB. Missing backscatter is replaced by the mean of VV and of VH in
+    the files: where they are NaN, infinite, what they declare as nodata or, if they declare
+    none, 0, and where there is no file.
 
-    On the grid of other images, as in ``scenes & sentinel1``, missing backscatter is
-    replaced by the mean of VV and of VH in the files: where they are NaN, infinite, what
-    they declare as nodata or, if they declare none, 0, and where there is no file.
+    :class:`PlanetCR` does what the authors' loader does instead: NaN is replaced by the
+    mean of VV and VH together, and an infinite value, such as that of zero power, by -100 or
+    100 dB.
     """
 
     filename_glob = MODALITIES['sentinel1'].filename_glob
@@ -80,7 +81,7 @@ class PlanetCRSentinel1(NativeRasterDataset):
         """Replace missing backscatter, see :meth:`NativeRasterDataset.fill_gaps`."""
         if np.isfinite(array).all():
             return array
-        means = [_find_means(header).measured for header in headers]
+        means = [self._read_current(_find_means, h).measured for h in headers]
         return fill_gaps(array, mean_backscatter(np.stack(means, axis=1)))
 
     def _read_window(
@@ -101,9 +102,10 @@ class PlanetCRSentinel1(NativeRasterDataset):
     def _read_measured(
         self, header: RasterHeader, row: int, col: int, height: int, width: int
     ) -> NDArray[Any]:
-        """Read a window, with NaN where nothing was measured."""
+        """Read a window as floating values, with NaN where nothing was measured."""
         array = super()._read_window(header, row, col, height, width)
-        is_gap = ~is_measured(array, header.nodata)
+        array = array.astype(np.result_type(array, np.float32), copy=False)
+        is_gap = find_gaps(array, header.nodata)
         return np.where(is_gap, np.nan, array) if is_gap.any() else array
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
@@ -334,7 +336,7 @@ class PlanetCRCloudMask(NativeRasterDataset):
         shape, layout, stamp = read_array_header(filepath)
         if np.dtype(layout.dtype).kind not in 'bui':
             raise ValueError(f'{filepath} holds {layout.dtype} instead of 0 and 1')
-        image = cls._image_of(filepath)
+        image = cloudy_path(filepath)
         if not os.path.isfile(image):
             raise OSError(
                 f'{filepath} has the georeference of {image}, which is missing: copy it too'
@@ -369,14 +371,6 @@ class PlanetCRCloudMask(NativeRasterDataset):
         grid = header.grid
         mask = _read_mask(header, 0, 0, grid.height, grid.width)
         return np.count_nonzero(mask) / mask.size
-
-    @staticmethod
-    def _image_of(filepath: str) -> str:
-        """The cloudy GeoTIFF of the same patch."""
-        head, *names = os.path.abspath(filepath).rsplit(os.sep, 3)
-        mask, image = MODALITIES['cloud_mask'], MODALITIES['cloudy']
-        names = [name.replace(mask.folder, image.folder, 1) for name in names]
-        return os.path.join(head, *names).removesuffix(mask.suffix) + image.suffix
 
 
 def _read_mask(

@@ -241,10 +241,10 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         """
         return self._read_current(self._read_window, header, row, col, height, width)
 
-    def _read_current(
-        self, read: Callable[..., NDArray[Any]], header: RasterHeader, *window: int
-    ) -> NDArray[Any]:
-        """Read a window with one of the functions below, of a file that may change."""
+    def _read_current[T](
+        self, read: Callable[..., T], header: RasterHeader, *window: int
+    ) -> T:
+        """Read something of a file, which may have changed, with a function of headers."""
         try:
             return read(header, *window)
         except FileChangedError:
@@ -278,7 +278,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
         nodata: float | None = None,
         read: Callable[..., NDArray[Any]] | None = None,
     ) -> NDArray[Any]:
-        """Read files on one grid, the first on top.
+        """Read files on one grid. Where they overlap, the first wins.
 
         Args:
             headers: Headers of the files that meet *grid*.

@@ -1,8 +1,10 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Files of new patches in the layout of the archive."""
+"""Files of patches: how they are called, and how new ones are written."""
 
+import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,8 +14,60 @@ from torchgeo.datasets.utils import Path
 
 from ..raster.grid import Grid
 from ..raster.write import appears_whole, cannot_write, write_geotiff
-from .archive import patch_path
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
+
+SEASONS = ('spring', 'summer', 'fall', 'winter')
+
+#: Height and width of patches in pixels of 3 m.
+PATCH_SIZE = 300
+
+#: Name of an area: season and number.
+AREA = re.compile(rf'({"|".join(SEASONS)})_(0|[1-9]\d*)')
+
+#: Modality of each prefix of file names.
+MODALITY_OF_PREFIX = {row.folder: name for name, row in MODALITIES.items()}
+
+#: Name of a file of a patch.
+FILENAME = re.compile(
+    rf'(?P<prefix>{"|".join(MODALITY_OF_PREFIX)})_(?P<season>{"|".join(SEASONS)})_'
+    r'(?P<area>\d+)_p_(?P<number>\d+)\.(tif|npy)'
+)
+
+
+def patch_path(
+    root: Path, split: str, aoi: str, number: int, modality: ModalityName
+) -> str:
+    """Path of a file of a patch.
+
+    Args:
+        root: Folder of the archive.
+        split: Folder of the split, ``train`` or ``test``.
+        aoi: Name of the area, ``<season>_<number>``.
+        number: Number of the patch in the area.
+        modality: One of :data:`~.modalities.MODALITIES`.
+
+    Returns:
+        The path.
+    """
+    row, season = MODALITIES[modality], aoi.partition('_')[0]
+    prefix = row.folder
+    folder = os.path.join(root, split, f'{prefix}_{season}', f'{prefix}_{aoi}')
+    return os.path.join(folder, f'{prefix}_{aoi}_p_{number}{row.suffix}')
+
+
+def cloudy_path(mask_path: str) -> str:
+    """Path of the cloudy image of a patch.
+
+    Args:
+        mask_path: Path of the cloud mask of the same patch.
+
+    Returns:
+        Path of the cloudy image, absolute.
+    """
+    head, *names = os.path.abspath(mask_path).rsplit(os.sep, 3)
+    mask, image = MODALITIES['cloud_mask'], MODALITIES['cloudy']
+    names = [name.replace(mask.folder, image.folder, 1) for name in names]
+    return os.path.join(head, *names).removesuffix(mask.suffix) + image.suffix
 
 
 def write_patch(

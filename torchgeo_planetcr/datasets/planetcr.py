@@ -21,13 +21,14 @@ from torchgeo.datasets.utils import Path, Sample
 from ..raster.grid import Grid
 from ..raster.header import HeaderTable, RasterHeader
 from ..raster.warp import enlarge, mosaic
-from .archive import SEASONS, SPLITS
+from .archive import SPLITS
 from .components import COMPONENTS, PlanetCRCloudy, PlanetCRWorldCover, check_level
 from .footprints import WGS84, native_index
 from .index import PATCH_COLUMNS, ArchiveIndex, open_index
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
 from .native import NativeGeoDataset
 from .native_raster import NativeRasterDataset, report_problems
+from .patch_files import SEASONS
 from .plot import plot_sample
 
 

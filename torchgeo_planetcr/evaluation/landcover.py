@@ -17,14 +17,12 @@ from torch import Tensor
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import SemanticSegmentation
 
+from ..checkpoint import read_checkpoint
 from ..datasets import PlanetCRWorldCover
+from ..datasets.components import NO_CLASS
 from ..datasets.modalities import MODALITIES
-from ..models import read_checkpoint
 from ..models.utils import crop_to, pad_to_multiple
 from .statistics import interval
-
-#: Class index of pixels without land cover.
-NO_LANDCOVER = 255
 
 type PixelsName = Literal['all', 'cloudy', 'clear']
 
@@ -181,7 +179,7 @@ def convert_level(mask: Tensor, level: Literal[1, 2]) -> Tensor:
     """
     codes = PlanetCRWorldCover.codes
     indices = {code: i for i, group in enumerate(codes[level]) for code in group}
-    table = torch.full((256,), NO_LANDCOVER)
+    table = torch.full((256,), NO_CLASS)
     for index, (code,) in enumerate(codes[2]):
         table[index] = indices[code]
     return table.to(mask.device)[mask.long()]
@@ -231,7 +229,7 @@ def confusion(
             f'{(*prediction.shape,)}, {(*mask.shape,)} and {(*mask_cloud.shape,)}'
         )
 
-    labeled = mask != NO_LANDCOVER
+    labeled = mask != NO_CLASS
     # One number for each combination, which is its place in the result
     place = torch.arange(len(mask), device=mask.device)[:, None, None].expand_as(mask)
     place = place[labeled]

@@ -195,7 +195,7 @@ class Measurement(LightningModule):
                     f'{name} makes images of shape {(*image.shape,)} instead of '
                     f'{(*batch["image_clear"].shape,)}'
                 )
-            # NaN is not smaller either
+            # Also false for NaN
             is_valid = (image.abs() < LARGEST_REFLECTANCE).flatten(1).all(dim=1)
             if not is_valid.all():
                 number = int(batch['patch'][~is_valid][0])

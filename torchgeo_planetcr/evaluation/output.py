@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from torchgeo.datasets.utils import Path
 
-from ..raster.write import appears_whole, exists_error
+from ..raster.write import appears_whole, cannot_write, exists_error
 from .summary import LandCoverSummary, Summary
 
 #: Names of the files.
@@ -69,14 +69,17 @@ def write(
     names = TABLES[table], REPORT, SUMMARY
     with appears_whole(*(os.path.join(out, name) for name in names)) as paths:
         table_path, report_path, summary_path = paths
-        if table == 'csv':
-            rows.to_csv(table_path, index=False)
-        else:
-            rows.to_parquet(table_path, index=False)
-        with open(report_path, 'w', encoding='utf-8') as file:
-            file.write(report)
-        with open(summary_path, 'w', encoding='utf-8') as file:
-            json.dump(summary, file, indent=1, allow_nan=False)
+        try:
+            if table == 'csv':
+                rows.to_csv(table_path, index=False)
+            else:
+                rows.to_parquet(table_path, index=False)
+            with open(report_path, 'w', encoding='utf-8') as file:
+                file.write(report)
+            with open(summary_path, 'w', encoding='utf-8') as file:
+                json.dump(summary, file, indent=1, allow_nan=False)
+        except OSError as error:
+            raise cannot_write(out, error) from error
         # Whatever happens next, no old summary is left beside new rows
         for name in (SUMMARY, *TABLES.values()):
             with contextlib.suppress(FileNotFoundError):

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ..datasets.archive import SEASONS
 from ..datasets.components import PlanetCRWorldCover
+from ..datasets.patch_files import SEASONS
 from ..metrics import ImageMetric, PatchMetrics, PatchValues, PixelMetric
 
 #: Resamples of the areas, and the seed that draws them.

@@ -63,7 +63,7 @@ class Blender:
         values: Array,
         has_data: NDArray[np.bool_] | bool = True,
     ) -> None:
-        """Add a tile, once what lies before it is taken.
+        """Add a tile, after :meth:`take` has been called for it.
 
         Args:
             row: Its first row.

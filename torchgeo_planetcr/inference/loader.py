@@ -28,7 +28,7 @@ def stack_arrays(samples: Sequence[Sample]) -> Sample:
         samples: Samples of tensors in the memory of the CPU, and of anything else.
 
     Returns:
-        The batch, with a list of what is no tensor, and without keys that a sample lacks.
+        The batch, with a list of what is not a tensor, and without keys that a sample lacks.
     """
     keys = [key for key in samples[0] if all(key in sample for sample in samples)]
     return {key: _stack([sample[key] for sample in samples]) for key in keys}

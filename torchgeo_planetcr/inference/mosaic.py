@@ -21,7 +21,7 @@ def mosaic_areas(
     """Put the predictions of the patches of each area together.
 
     An area whose patches lie in two UTM zones becomes two files, as no pixel is
-    reprojected. Where patches overlap, the first one is on top.
+    reprojected. Where patches overlap, the first one wins.
 
     Args:
         index: Index of :class:`~torchgeo_planetcr.datasets.PlanetCR`.
@@ -38,7 +38,6 @@ def mosaic_areas(
         FileNotFoundError: If a prediction is missing.
         OSError: If a file cannot be read or written.
     """
-    os.makedirs(out, exist_ok=True)
     written = []
     for area, patches in index.groupby('aoi'):
         zones = patches.groupby('native_crs')
@@ -65,6 +64,6 @@ def _merge(files: list[str], path: str) -> None:
             with rasterio.open(raw, 'r+') as dataset:
                 name_bands(dataset)
             write_cog(raw, whole)
-        # Those of GDAL that rasterio does not know are no OSError
+        # Some errors of GDAL are not OSErrors
         except Exception as error:
             raise cannot_write(path, error) from error

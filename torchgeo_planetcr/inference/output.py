@@ -24,6 +24,7 @@ from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE
 from ..datasets.slices import NativeSlice
 from ..raster.cog import BLOCK_SIZE, build_overviews, write_cog
 from ..raster.grid import Grid
+from ..raster.read import UnreadableError
 from ..raster.write import appears_whole, cannot_write, unfinished_folder
 from ..scenes.bands import find_planetscope_bands
 from ..scenes.layer import BandFinder, Layer
@@ -88,7 +89,7 @@ class OutputFile:
         if self._is_optical:
             find_bands = functools.partial(find_planetscope_bands, bands=bands)
         elif bands is not None:
-            find_bands = functools.partial(_take, bands)
+            find_bands = functools.partial(_known_bands, bands=bands)
         with ExitStack() as stack:
             self._source = stack.enter_context(Layer(source, find_bands))
             self.nodata = self._source.nodata
@@ -123,8 +124,8 @@ class OutputFile:
     ) -> None:
         """Add the prediction of a window.
 
-        Windows come strip by strip from top to bottom, as of a
-        :class:`~torchgeo_planetcr.inference.TileSampler`.
+        Windows come strip by strip from top to bottom, in the order of a
+        :class:`~torchgeo_planetcr.samplers.TileSampler`.
 
         Args:
             window: Window of the source.
@@ -176,7 +177,9 @@ class OutputFile:
         with appears_whole(*pictures, self.path) as unfinished:
             try:
                 self._compress(*unfinished)
-            # Those of GDAL that rasterio does not know are no RasterioError
+            except UnreadableError:
+                raise
+            # Some errors of GDAL are not RasterioErrors
             except Exception as error:
                 raise cannot_write(self.path, error) from error
         self.close()
@@ -214,7 +217,8 @@ class OutputFile:
             count=count,
             dtype=self.dtype,
             nodata=self.nodata,
-            crs=grid.crs,
+            # In the words of the file, which may be others for the same CRS
+            crs=self._source.dataset.crs,
             transform=grid.transform,
             tiled=True,
             blockxsize=BLOCK_SIZE,
@@ -288,6 +292,6 @@ class OutputFile:
         return values
 
 
-def _take(bands: Sequence[int], dataset: DatasetReader) -> Sequence[int]:
-    """Bands that are known."""
+def _known_bands(dataset: DatasetReader, bands: Sequence[int]) -> Sequence[int]:
+    """Bands that are named."""
     return bands

@@ -32,7 +32,7 @@ def picture_path(path: str) -> str:
 
 
 def draw_quicklook(path: str, source: Layer, restored: str, scale: float = 1) -> None:
-    """Draw a scene and what became of it side by side.
+    """Draw a scene and the restored image side by side.
 
     Args:
         path: PNG to write.

@@ -97,8 +97,6 @@ def remove_clouds(
             scene or Sentinel-1 is not what is expected.
     """
     _check_processes(devices, num_nodes)
-    if not 0 <= min_coverage <= 1:
-        raise ValueError(f'min_coverage={min_coverage} is not a share in [0, 1]')
     files = _find_files(cloudy, s1, composite)
     paths = _output_paths(files, out)
     _check_outputs(paths, files, cloudy)
@@ -110,7 +108,7 @@ def remove_clouds(
 
     scenes = PlanetScopeScenes(files, bands=bands, strict=len(files) == 1)
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
-    # What may not be replaced is not among the tiles
+    # Finished scenes have no tiles
     writer = GeoTIFFWriter(
         paths, overlap, dtype, scenes.bands_of, masks, quicklook, overwrite=True
     )
@@ -134,6 +132,7 @@ def remove_clouds(
         _predict(trainer, _make_task(model), tiles)
     unreadable = {scene: OSError(text) for scene, text in writer.problems.items()}
     problems = _gather(tiles.problems | unreadable)
+    problems = {scene: e for scene, e in problems.items() if scene not in done}
     coverage = _gather({s: found.coverage for s, found in tiles.surveys.items()})
     if not trainer.is_global_zero:
         return None
@@ -144,6 +143,10 @@ def remove_clouds(
         share = f'{100 * coverage[files[0].cloudy]:.0f} %'
         return f'{out}: {height} x {width} pixels, Sentinel-1 covers {share}'
     made = {scene: share for scene, share in coverage.items() if scene not in problems}
+    # Processes of several machines may see different files
+    known = made.keys() | problems.keys() | done
+    for scene in paths.keys() - known:
+        problems[scene] = OSError(f'{scene} was left out: run the same command again')
     return _summarize(out, made, len(done), problems)
 
 

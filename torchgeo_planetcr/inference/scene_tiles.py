@@ -100,6 +100,8 @@ class SceneTiles(LightningDataModule):
             ValueError: If an argument is out of range.
         """
         super().__init__()
+        if not 0 <= min_coverage <= 1:
+            raise ValueError(f'min_coverage={min_coverage} is not a share in [0, 1]')
         self.scenes = scenes
         self.sampler = TileSampler(
             scenes, size=tile_size, overlap=overlap, keep=self._is_wanted
@@ -128,8 +130,10 @@ class SceneTiles(LightningDataModule):
         filepaths = self.scenes.index['filepath']
         paths = [filepaths.iloc[row] for row in self.sampler.own_rows()]
         wanted = [path for path in paths if path not in self.done]
-        # A file that keeps what is printed does not need the bar
-        for path in tqdm(wanted, 'Surveying', delay=BAR_DELAY, disable=None):
+        # One bar is enough, and a file that keeps what is printed needs none
+        is_first = self.trainer is None or self.trainer.is_global_zero
+        disable = None if is_first else True
+        for path in tqdm(wanted, 'Surveying', delay=BAR_DELAY, disable=disable):
             try:
                 self.surveys[path] = self.scenes.survey(path, self.min_coverage)
             except (OSError, ValueError) as error:
@@ -165,6 +169,6 @@ class SceneTiles(LightningDataModule):
             return True
         try:
             return self.scenes.has_data(tile)
-        except OSError:
-            # Reading it tells why
+        except (OSError, ValueError):
+            # The read will report the reason
             return True

@@ -20,6 +20,7 @@ from torchgeo.datasets.utils import Path
 
 from ..datasets.slices import NativeSlice
 from ..models.utils import is_finite
+from ..raster.read import UnreadableError
 from ..raster.write import check_absent
 from ..samplers.native import pixel_ranges
 from ..scenes.files import SUFFIXES
@@ -101,7 +102,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._regions: dict[str, tuple[int, int, int, int]] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the thread, and find out how files will be called.
+        """Start the thread, and find out what the files will be called.
 
         Args:
             trainer: The trainer.
@@ -116,8 +117,8 @@ class GeoTIFFWriter(BasePredictionWriter):
         index: Any = getattr(getattr(loaders, 'dataset', None), 'index', {})
         if 'filepath' not in index or self.name not in index:
             raise ValueError(
-                'GeoTIFFs are written of one data loader, of a data set with an index of '
-                f'files and a column {self.name!r} in it'
+                'GeoTIFFs need one data loader, of a data set with an index of files and a '
+                f'column {self.name!r} in it'
             )
         self._names = dict(zip(index['filepath'], index[self.name], strict=True))
         self._regions = _kept_regions(index)
@@ -242,10 +243,14 @@ class GeoTIFFWriter(BasePredictionWriter):
                 self.problems.setdefault(filepath, problem)
             if self._current is None or self._current[0] != filepath:
                 self._finish()
+            # What cannot be read is a problem of its file alone, other errors are not
+            try:
                 if filepath not in self.problems:
-                    self._current = filepath, self._open(filepath)
-            if self._current is not None and filepath not in self.problems:
-                self._current[1].add(window, values, has_data)
+                    if self._current is None:
+                        self._current = filepath, self._open(filepath)
+                    self._current[1].add(window, values, has_data)
+            except UnreadableError as error:
+                self.problems[filepath] = str(error)
 
     def _check_path(self, filepath: str) -> None:
         """Refuse to replace the file that is predicted, and results unless asked to."""
@@ -276,11 +281,14 @@ class GeoTIFFWriter(BasePredictionWriter):
         if self._current is not None:
             filepath, file = self._current
             self._current = None
-            if filepath in self.problems:
+            try:
+                if filepath not in self.problems:
+                    file.finish()
+                    self.written.append(file.path)
+            except UnreadableError as error:
+                self.problems[filepath] = str(error)
+            finally:
                 file.close()
-            else:
-                file.finish()
-                self.written.append(file.path)
 
 
 def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
@@ -297,7 +305,7 @@ def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
 
 
 def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
-    """Refuse predictions that are no images of their windows."""
+    """Refuse predictions that are not images of their windows."""
     size = (*inputs.shape[-2:],)
     found = (*images.shape,) if isinstance(images, Tensor) else type(images).__name__
     if not isinstance(images, Tensor) or (

@@ -8,7 +8,7 @@ import os
 import torch
 from torch.export import Dim
 
-from ..raster.write import appears_whole
+from ..raster.write import appears_whole, cannot_write
 from .aligncr import AlignCR
 from .dsen2cr import DSen2CR
 from .encoder_decoder import EncoderDecoder
@@ -49,5 +49,9 @@ def export_model(
     finally:
         model.train(training)
 
-    with appears_whole(path) as (partial,), open(partial, 'wb') as file:
-        torch.export.save(program, file)
+    with appears_whole(path) as (unfinished,):
+        try:
+            with open(unfinished, 'wb') as file:
+                torch.export.save(program, file)
+        except OSError as error:
+            raise cannot_write(path, error) from error

@@ -5,25 +5,22 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torchgeo.datasets.utils import Path
 
-from ..datasets.archive import SEASONS, find_list, patch_path
+from ..datasets.archive import FOLDERS, find_list
 from ..datasets.modalities import MODALITIES
+from ..datasets.patch_files import AREA, SEASONS, patch_path
 from ..raster.write import exists_error, write_text
-
-#: Splits that have a folder.
-FOLDERS = ('train', 'test')
 
 #: Folder of the records beside those of the splits.
 RECORDS = 'areas'
 
-#: Name of an area.
-AREA = re.compile(rf'({"|".join(SEASONS)})_(0|[1-9]\d*)')
+#: What to do if the area is there already.
+ADVICE = 'take another number for the area, or replace all of its patches'
 
 
 class Area:
@@ -52,7 +49,7 @@ class Area:
             raise ValueError(f"split={split!r} is not one of 'train' and 'test'")
         if not AREA.fullmatch(name):
             raise ValueError(
-                f'aoi={name!r} is not called like an area: take a season '
+                f'aoi={name!r} is not the name of an area: take a season '
                 f'({", ".join(SEASONS)}) and a number, such as summer_1'
             )
         listed = find_list(root, split)
@@ -99,14 +96,15 @@ class Area:
         except FileNotFoundError:
             if there := [folder for folder in self._folders if os.path.exists(folder)]:
                 raise exists_error(
-                    f'{there[0]} holds patches that were not made by this command'
+                    f'{there[0]} holds patches that were not made by this command',
+                    ADVICE,
                 ) from None
             return
         except ValueError as error:
             raise OSError(
                 f'{self.record} is damaged, and does not say what the patches of '
-                f'{self.name} were made of ({error}): take another number for the area, or '
-                'replace all of its patches with --overwrite (overwrite=True)'
+                f'{self.name} were made of ({error}): {ADVICE} with --overwrite '
+                '(overwrite=True)'
             ) from error
         if before != self.made_of:
             changed = [
@@ -115,7 +113,7 @@ class Area:
                 if _of(before, key) != repr(value)
             ]
             raise exists_error(
-                f'{self.name} in {self.root} was made with {", ".join(changed)}'
+                f'{self.name} in {self.root} was made with {", ".join(changed)}', ADVICE
             )
 
     def begin(self, overwrite: bool) -> None:
@@ -130,7 +128,6 @@ class Area:
         if overwrite:
             for folder in filter(os.path.exists, self._folders):
                 shutil.rmtree(folder)
-        os.makedirs(os.path.dirname(self.record), exist_ok=True)
         write_text(self.record, json.dumps(self.made_of, indent=1))
 
     def has_patch(self, number: int) -> bool:

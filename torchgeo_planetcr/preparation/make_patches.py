@@ -13,11 +13,11 @@ from torchgeo.datasets.utils import Path
 from tqdm import tqdm
 
 from ..datasets.modalities import MODALITIES, ModalityName
-from ..datasets.patch_files import write_patch
+from ..datasets.patch_files import PATCH_SIZE, write_patch
 from ..raster.read import CACHE_SIZE
 from ..scenes.layer import find_data
 from .area import Area
-from .sources import SIZE, Images, PatchSources
+from .sources import Images, PatchSources
 
 
 class Limits(NamedTuple):
@@ -135,8 +135,10 @@ def make_patches(
     """
     limits = Limits(max_nodata, *cloud_cover)
     limits.check(cloud_mask)
-    if not 0 <= overlap < SIZE:
-        raise ValueError(f'overlap={overlap} is not between 0 and {SIZE - 1} pixels')
+    if not 0 <= overlap < PATCH_SIZE:
+        raise ValueError(
+            f'overlap={overlap} is not between 0 and {PATCH_SIZE - 1} pixels'
+        )
     paths: dict[ModalityName, Path] = {
         'cloudy': cloudy,
         'clear': clear,
@@ -159,15 +161,17 @@ def make_patches(
     made, kept = 0, 0
     left_out: Counter[str] = Counter()
     with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), PatchSources(paths, bands) as sources:
-        step = SIZE - overlap
-        rows, columns = ((n - SIZE) // step + 1 for n in sources.grid[-2:])
+        step = PATCH_SIZE - overlap
+        rows, columns = ((n - PATCH_SIZE) // step + 1 for n in sources.grid[-2:])
         # A file that keeps what is printed does not need the bar
         for place in tqdm(range(rows * columns), unit='patch', disable=None):
             if not overwrite and area.has_patch(place + 1):
                 kept += 1
                 continue
             row, column = divmod(place, columns)
-            patch = sources.grid.window(row * step, column * step, SIZE, SIZE)
+            patch = sources.grid.window(
+                row * step, column * step, PATCH_SIZE, PATCH_SIZE
+            )
             images = sources.read(patch)
             if reason := limits.find_fault(images, paths):
                 left_out[reason] += 1

@@ -17,11 +17,9 @@ from torchgeo.datasets.utils import Path
 
 from ..datasets.components import PlanetCRWorldCover
 from ..datasets.modalities import MODALITIES, ModalityName
+from ..datasets.patch_files import PATCH_SIZE
 from ..raster.grid import Grid, parse_crs
 from ..scenes import Layer, Scene, SceneFiles
-
-#: Height and width of patches in pixels.
-SIZE = 300
 
 #: Codes of land cover.
 CODES = [code for (code,) in PlanetCRWorldCover.codes[2]]
@@ -107,7 +105,7 @@ class PatchSources:
             raise ValueError(
                 f'{self._layers["worldcover"].path} has the value {unknown[0]}, which is '
                 f'no class of WorldCover ({", ".join(map(str, CODES))}): take the map of '
-                'ESA WorldCover, or write its codes into yours'
+                'ESA WorldCover, or use its codes'
             )
         if self._scene.mask is not None:
             mask = self._scene.mask.read_cloud(patch)
@@ -167,8 +165,8 @@ def _check_grid(path: Path, grid: Grid) -> None:
             f'{resolution:g} m in a UTM zone: warp it, for example with '
             '`gdalwarp -t_srs EPSG:32632 -tr 3 3`'
         )
-    if min(grid.height, grid.width) < SIZE:
+    if min(grid.height, grid.width) < PATCH_SIZE:
         raise ValueError(
             f'{path} has {grid.height} x {grid.width} pixels, and a patch has '
-            f'{SIZE} x {SIZE}: take a larger scene'
+            f'{PATCH_SIZE} x {PATCH_SIZE}: take a larger scene'
         )

@@ -20,7 +20,7 @@ def crs_name(crs: CRS | str | int) -> str:
     """Name a CRS so that equal CRSs get equal names.
 
     Args:
-        crs: anything that :meth:`pyproj.CRS.from_user_input` takes.
+        crs: Anything that :meth:`pyproj.CRS.from_user_input` takes.
 
     Returns:
         The authority's code (such as ``'EPSG:32646'``), or WKT where there is none.

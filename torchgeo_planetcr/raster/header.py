@@ -15,7 +15,7 @@ from .grid import Grid
 
 
 class Stamp(NamedTuple):
-    """Version of a file: what has the same path and stamp is taken for the same.
+    """Version of a file: a file with the same path and stamp counts as unchanged.
 
     Files that are exchanged for others of the same size and time are not noticed.
     """
@@ -90,7 +90,7 @@ class HeaderTable:
         """Initialize a new HeaderTable instance.
 
         Args:
-            table: table of :data:`HEADER_SCHEMA`.
+            table: Table of :data:`HEADER_SCHEMA`.
         """
         self.table = table.select(HEADER_SCHEMA.names).combine_chunks()
 
@@ -99,7 +99,7 @@ class HeaderTable:
         """Make a table.
 
         Args:
-            headers: header of each file.
+            headers: Header of each file.
 
         Returns:
             The table, in the same order.
@@ -129,7 +129,7 @@ class HeaderTable:
         """Header of one file.
 
         Args:
-            row: position of the file.
+            row: Position of the file.
 
         Returns:
             The header.
@@ -153,7 +153,7 @@ class HeaderTable:
         """Part of the table.
 
         Args:
-            rows: positions of the wanted files.
+            rows: Positions of the wanted files.
 
         Returns:
             A table of these files.
@@ -164,7 +164,7 @@ class HeaderTable:
         """Find a file, in a time that does not grow with the table.
 
         Args:
-            filepath: the file.
+            filepath: The file.
 
         Returns:
             Its position.
@@ -178,7 +178,7 @@ class HeaderTable:
         """Column of numbers, -1 where there is none.
 
         Args:
-            name: name of the column.
+            name: Name of the column.
 
         Returns:
             Array with an element for each file.
@@ -200,7 +200,7 @@ class HeaderTable:
         """Column of texts or numbers as few objects, None where there is none.
 
         Args:
-            name: name of the column.
+            name: Name of the column.
 
         Returns:
             Array with an element for each file; equal elements are the same object.
@@ -242,7 +242,7 @@ def pack(table: pa.Table) -> bytes:
     """Compress a table, to send it to another process.
 
     Args:
-        table: the table.
+        table: The table.
 
     Returns:
         A compressed Arrow stream.
@@ -258,7 +258,7 @@ def unpack(packed: bytes) -> pa.Table:
     """Read what :func:`pack` gives.
 
     Args:
-        packed: a compressed Arrow stream.
+        packed: A compressed Arrow stream.
 
     Returns:
         The table.

@@ -58,6 +58,10 @@ ARRAY_HEAD_SIZE = 128
 ARRAY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
+class UnreadableError(OSError):
+    """Raised when a raster cannot be read."""
+
+
 class FileChangedError(OSError):
     """Raised when a file is not what it was when its header was read."""
 
@@ -74,12 +78,12 @@ def open_raster(path: str, driver: str | None = None, **options: Any) -> Dataset
         The open file.
 
     Raises:
-        OSError: If it cannot be read.
+        UnreadableError: If it cannot be read.
     """
     try:
         return rasterio.open(path, driver=driver, **options)
     except OSError as error:
-        raise OSError(f'{path} is not a readable raster: {error}') from error
+        raise UnreadableError(f'{path} is not a readable raster: {error}') from error
 
 
 def check_place(dataset: DatasetReader) -> None:
@@ -148,17 +152,19 @@ def read_bands(
         Array of shape (C, H, W).
 
     Raises:
-        OSError: If the file cannot be read.
+        UnreadableError: If the file cannot be read.
     """
     try:
         return dataset.read(bands, **options)
     except RasterioIOError as error:
         cause = error.__cause__ or error
-        raise OSError(f'{path} cannot be read, copy it again: {cause}') from error
+        raise UnreadableError(
+            f'{path} cannot be read, copy it again: {cause}'
+        ) from error
 
 
 def _block_end(dataset: DatasetReader, row: int, col: int, band: int) -> int | None:
-    """First byte behind a block of a GeoTIFF, None if the block is in no file."""
+    """First byte after a block of a GeoTIFF, None if the block is in no file."""
     offset, size = (
         int(dataset.get_tag_item(f'BLOCK_{item}_{col}_{row}', 'TIFF', band) or 0)
         for item in ('OFFSET', 'SIZE')

@@ -5,7 +5,7 @@
 
 GDAL takes most of a millisecond to open a file, and an archive has hundreds of thousands.
 The header of an uncompressed GeoTIFF in a UTM zone is a few numbers, which are read here in
-a fraction of the time. GDAL reads whatever is anything else.
+a fraction of the time. GDAL reads all other files.
 
 See the `TIFF 6.0 specification
 <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf>`__ and the `OGC GeoTIFF

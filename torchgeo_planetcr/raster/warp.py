@@ -11,6 +11,7 @@ import numpy as np
 import rasterio.warp
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
@@ -42,20 +43,28 @@ def warp(
 
     Returns:
         The raster on that grid, to be closed before *dataset*.
+
+    Raises:
+        OSError: If GDAL cannot do it.
     """
-    return WarpedVRT(
-        dataset,
-        crs=grid.crs,
-        transform=grid.transform,
-        height=grid.height,
-        width=grid.width,
-        resampling=resampling,
-        src_nodata=source_nodata,
-        nodata=nodata,
-        dtype=dtype,
-        # Each band by itself: a third one may have values where the first two have none
-        UNIFIED_SRC_NODATA='NO',
-    )
+    try:
+        return WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.height,
+            width=grid.width,
+            resampling=resampling,
+            src_nodata=source_nodata,
+            nodata=nodata,
+            dtype=dtype,
+            # Each band by itself: a third one may have values where two others have none
+            UNIFIED_SRC_NODATA='NO',
+        )
+    except RasterioError as error:
+        raise OSError(
+            f'{dataset.name} cannot be warped to {grid.crs}: {error}'
+        ) from error
 
 
 def warp_array(
@@ -97,7 +106,7 @@ def warp_array(
     )
     if source.crs == target.crs:
         return result
-    # A rectangle in one CRS is none in the other: corners have no source pixel
+    # A rectangle in one CRS is not a rectangle in another: corners have no source pixel
     covered = np.zeros(shape, dtype=np.uint8)
     rasterio.warp.reproject(np.ones(array.shape[1:], np.uint8), covered, **grids)
     return np.ma.MaskedArray(result, np.broadcast_to(covered == 0, result.shape))
@@ -163,7 +172,7 @@ def mosaic(
     fill: float,
     nodata: float | None = None,
 ) -> NDArray[Any]:
-    """Put rasters together on one grid, the first on top.
+    """Put rasters together on one grid. Where they overlap, the first wins.
 
     Args:
         grid: Grid of the result.
@@ -189,7 +198,9 @@ def mosaic(
             return part
         if result is None:
             shape = (len(part), *covered.shape)
-            result = np.full(shape, fill, dtype=part.dtype)
+            # NaN needs a floating type
+            dtype = np.result_type(part, fill) if math.isnan(fill) else part.dtype
+            result = np.full(shape, fill, dtype=dtype)
         result = result.astype(np.result_type(result, part), copy=False)
         is_data = np.ones((height, width), dtype=bool)
         if masked:

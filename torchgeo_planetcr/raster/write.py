@@ -48,7 +48,8 @@ def unfinished_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
 def appears_whole(*paths: Path, folder: Path | None = None) -> Iterator[list[str]]:
     """Write files that appear under their names when all of them are whole.
 
-    If anything goes wrong, none of them appears. A file that is there already is replaced.
+    If anything goes wrong before, none of them appears. A file that is there already is
+    replaced.
 
     Args:
         *paths: Files to write. They appear in this order, one after the other: where the
@@ -96,19 +97,19 @@ def cannot_write(path: Path, error: Exception) -> OSError:
     return OSError(f'{path} cannot be written{left}: {error}')
 
 
-def exists_error(reason: str) -> FileExistsError:
+def exists_error(
+    reason: str, advice: str = 'write to another place, or replace it'
+) -> FileExistsError:
     """Make the error of files that would be replaced.
 
     Args:
         reason: What is there, such as 'out.tif exists'.
+        advice: What to do, the last of it by ``--overwrite``.
 
     Returns:
-        An error that says how to write elsewhere, or to replace what is there.
+        An error that says so.
     """
-    return FileExistsError(
-        f'{reason}: write to another place, or replace it with --overwrite '
-        '(overwrite=True)'
-    )
+    return FileExistsError(f'{reason}: {advice} with --overwrite (overwrite=True)')
 
 
 def check_absent(path: Path, overwrite: bool) -> None:
@@ -178,7 +179,7 @@ def write_geotiff(
             transform=grid.transform,
             interleave='pixel',
         ) as dataset:
-            # Before the pixels, else the header is written behind them
+            # Before the pixels, else the header is written after them
             if description:
                 dataset.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
             for number, name in enumerate(bands, start=1):

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Scenes of one's own."""
+"""Your own scenes."""
 
 from .dataset import PlanetScopeScenes
 from .files import SceneFiles, find_scenes

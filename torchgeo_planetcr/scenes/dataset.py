@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from pyproj import CRS
 from torchgeo.datasets.utils import Path, Sample
 
 from ..datasets.modalities import MODALITIES, RGB_BANDS
 from ..datasets.native_raster import NativeRasterDataset
 from ..datasets.slices import NativeSlice
-from ..raster.grid import Grid
+from ..raster.grid import Grid, crs_name
 from ..raster.header import HeaderTable
 from .files import SceneFiles, find_scenes
 from .scene import Scene, Survey
@@ -30,7 +31,8 @@ class PlanetScopeScenes(NativeRasterDataset):
     * ``image_s1``: Sentinel-1, VV and VH in dB, (2, H, W) float32
     * ``image_clear``: clear PlanetScope, (4, H, W) float32, where one is given
     * ``mask``: land cover of WorldCover, (H, W) int64, where one is given
-    * ``mask_cloud``: 1 where there is cloud or no mask, (H, W) int64, where one is given
+    * ``mask_cloud``: 1 where there is cloud or no mask, 0 where it is clear or the scene
+      has no data, (H, W) int64, where one is given
     * ``crs``, ``bounds``, ``transform``: as TorchGeo's, in this CRS
 
     and ``has_data``, (H, W) bool: where the scene has data. Missing Sentinel-1 is replaced
@@ -105,7 +107,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         )
 
     def survey(self, path: str, min_coverage: float = 0.9) -> Survey:
-        """Look at a whole scene in small, and check that what belongs to it fits.
+        """Read a whole scene at low resolution, and check that its files fit it.
 
         Args:
             path: The cloudy image.
@@ -149,18 +151,46 @@ class PlanetScopeScenes(NativeRasterDataset):
         x, y = tile.x, tile.y
         return header.grid.snap((x.start, y.start, x.stop, y.stop))
 
+    @property
+    def crs(self) -> CRS:
+        """:term:`coordinate reference system (CRS)` of the index, which cannot be set."""
+        return super().crs
+
+    @crs.setter
+    def crs(self, new_crs: CRS) -> None:
+        self._refuse_other_grid(crs_name(new_crs) != self.index_view.crs, new_crs)
+
+    @property
+    def res(self) -> tuple[float, float]:
+        """Resolution (xres, yres) of the scenes, which cannot be set."""
+        return super().res
+
+    @res.setter
+    def res(self, new_res: float | tuple[float, float]) -> None:
+        self._refuse_other_grid(new_res not in (self.res, self.res[0]), new_res)
+
+    def _refuse_other_grid(self, is_other: bool, wanted: object) -> None:
+        """Refuse to put scenes onto another grid."""
+        if is_other:
+            raise ValueError(
+                f'PlanetScopeScenes keeps the grids of its scenes and cannot be converted '
+                f'to {wanted}: put it first, as in `scenes & other`'
+            )
+
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
         """Read pixels, those of the first scene that has any."""
-        paths = [self.index['filepath'].iloc[row] for row in rows]
+        for row in rows:
+            own = self.index_view.grid(row)
+            self._refuse_other_grid(not own.same_lattice(grid), grid.res)
+        paths = self.index_view.column('filepath')[list(rows)].tolist()
         arrays = self._open(paths[0]).read(grid)
         for path in paths[1:]:
             if arrays['has_data'].all():
                 break
             below, has_data = self._open(path).read(grid), arrays['has_data']
             arrays = {
-                key: np.where(has_data, array, below[key])
+                key: np.where(has_data, array, below.get(key, array))
                 for key, array in arrays.items()
-                if key in below
             }
         return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
@@ -184,5 +214,10 @@ def _to_files(
     if not isinstance(cloudy, str | os.PathLike):
         found = [files for files in cloudy if isinstance(files, SceneFiles)]
         if found and len(found) == len(cloudy):
+            if any(other is not None for other in others):
+                raise ValueError(
+                    'SceneFiles name all files of a scene: give no s1, masks, clear or '
+                    'landcover beside them'
+                )
             return found
     return find_scenes(cast(Path | Sequence[Path], cloudy), *others)

@@ -13,7 +13,7 @@ import shapely
 from rasterio.warp import transform_bounds
 from torchgeo.datasets.utils import Path
 
-from ..datasets.native_raster import find_in_folder
+from ..datasets.native_raster import find_in_folder, report_problems
 from ..raster.read import check_place, open_raster
 
 #: Names of rasters in a folder.
@@ -91,21 +91,26 @@ def find_scenes(
             f'{s1} holds no image of Sentinel-1: give .tif files, a folder or a glob '
             'expression'
         )
-    # Files that are named one by one, and not found
+    # Files that are named one by one, not found by a search
     files = scenes if _plain_files(cloudy) == scenes else []
     pairs = _pair(files, s1)
     s1_of = [(path,) for path in pairs] if pairs else _find_meeting(scenes, images)
     maps = _pair(files, landcover)
     if landcover is not None and maps is None:
-        meeting = _find_meeting(scenes, _find_rasters(landcover))
-        maps = [next(iter(found), None) for found in meeting]
+        found = _find_rasters(landcover)
+        if not found:
+            raise ValueError(
+                f'{landcover} holds no land cover: give .tif files, a folder or a glob '
+                'expression'
+            )
+        maps = [next(iter(meeting), None) for meeting in _find_meeting(scenes, found)]
     return [
         SceneFiles(*row)
         for row in zip(
             scenes,
             s1_of,
-            _pair(files, masks) or _find_named(scenes, masks, 'mask', 'udm2'),
-            _pair(files, clear) or _find_named(scenes, clear, 'clear image', 'clear'),
+            _pair(files, masks) or _find_named(scenes, masks, is_mask=True),
+            _pair(files, clear) or _find_named(scenes, clear, is_mask=False),
             maps or [None] * len(scenes),
             strict=True,
         )
@@ -186,10 +191,20 @@ def _find_meeting(
     scenes: Sequence[str], images: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Find the images that meet each scene, which may be none."""
-    # Most often there is one, and whether it meets the scene shows when it is read
+    # Most often there is one, and whether it meets the scene is found when it is read
     if len(images) <= 1:
         return [tuple(images)] * len(scenes)
-    tree = shapely.STRtree([_footprint(image) for image in images])
+    footprints: dict[str, shapely.Polygon] = {}
+    problems: dict[str, str] = {}
+    for image in images:
+        try:
+            footprints[image] = _footprint(image)
+        except (OSError, ValueError) as error:
+            problems[image] = str(error)
+    if problems:
+        report_problems('image', problems, strict=not footprints)
+    images = list(footprints)
+    tree = shapely.STRtree(list(footprints.values()))
     result = []
     for scene in scenes:
         try:
@@ -215,18 +230,14 @@ def _footprint(path: str) -> shapely.Polygon:
 
 
 def _find_named(
-    scenes: Sequence[str],
-    given: Path | Sequence[Path] | None,
-    noun: str,
-    planet_suffix: str,
+    scenes: Sequence[str], given: Path | Sequence[Path] | None, is_mask: bool
 ) -> list[str | None]:
     """Find the file with the name of each scene.
 
     Args:
         scenes: The scenes.
         given: Where to look; None if nothing is asked for.
-        noun: What is looked for.
-        planet_suffix: How Planet's names of it end.
+        is_mask: Whether it holds masks, or clear images.
 
     Returns:
         A file for each scene.
@@ -236,15 +247,16 @@ def _find_named(
     """
     if given is None:
         return [None] * len(scenes)
-    files = _find_rasters(given, with_masks=True)
+    files = _find_rasters(given, with_masks=is_mask)
     if len(scenes) == len(files) == 1:
         return list(files)
     by_name = {_item(file): file for file in files if file not in scenes}
     for item in map(_item, scenes):
         if item not in by_name:
+            noun, ending = ('mask', 'udm2') if is_mask else ('clear image', '...')
             raise ValueError(
                 f'{given} holds no {noun} called {item}.tif or, as Planet does, '
-                f'{item}{PLANET_SUFFIX}_{planet_suffix}.tif'
+                f'{item}{PLANET_SUFFIX}_{ending}.tif'
             )
     return [by_name[_item(scene)] for scene in scenes]
 

@@ -51,7 +51,7 @@ def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
 class Layer:
     """A raster that is opened once and read on its own grid or on another one.
 
-    It is read by one thread of one process.
+    Two threads must not read it at the same time, nor two processes.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Layer:
         """
         self.path = os.fspath(path)
         with ExitStack() as stack:
-            # Not as a context, which rasterio ends in the thread that has begun it alone
+            # Not as a context, which rasterio lets only the thread that entered it leave
             self.dataset = open_raster(self.path)
             stack.callback(self.dataset.close)
             check_place(self.dataset)
@@ -124,7 +124,7 @@ class Layer:
         Returns:
             A layer that is closed with this one.
         """
-        # Without what a subclass does on the grid of its own
+        # A plain layer: what a subclass adds is for its own grid
         other = object.__new__(Layer)
         other.__dict__.update(self.__dict__)
         other.grid = grid
@@ -182,7 +182,7 @@ class Layer:
         shape: tuple[int, int] | None = None,
         resampling: Resampling = Resampling.nearest,
     ) -> NDArray[Any]:
-        """Read all of it in small.
+        """Read all of it at low resolution.
 
         Args:
             shape: Rows and columns to read (defaults to :attr:`small_shape`).

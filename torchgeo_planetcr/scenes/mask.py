@@ -64,11 +64,11 @@ class CloudMask(Layer):
         self._is_udm2 = self.dataset.count == len(UDM2_BANDS)
 
     def check(self) -> None:
-        """Look at all of the mask in small, and check that it fits the scene.
+        """Read all of the mask at low resolution, and check that it fits the scene.
 
         Raises:
             OSError: If the mask cannot be read.
-            ValueError: If it covers nothing of the scene, or a value is none of 0 and 1.
+            ValueError: If it covers nothing of the scene, or a value is other than 0 and 1.
         """
         if (self.read_small() == NO_MASK).all():
             raise ValueError(
@@ -91,7 +91,7 @@ class CloudMask(Layer):
 
         Raises:
             OSError: If the mask or the scene cannot be read.
-            ValueError: If a value is none of 0 and 1.
+            ValueError: If a value is other than 0 and 1.
         """
         values = self.read(window)
         is_one = (values == 1).any(axis=0)
@@ -114,7 +114,7 @@ class CloudMask(Layer):
 
         Raises:
             OSError: If the mask cannot be read.
-            ValueError: If a value is none of 0 and 1.
+            ValueError: If a value is other than 0 and 1.
         """
         row, col = self.grid.offset(window)
         top, left = max(row - 2 * RADIUS, 0), max(col - 2 * RADIUS, 0)

@@ -12,7 +12,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window, from_bounds
 from torchgeo.datasets.utils import Path
 
-from ..datasets.backscatter import Decibels, is_measured
+from ..datasets.missing_sentinel1 import Decibels, is_measured
 from ..raster.grid import Grid, crs_name
 from ..raster.read import read_bands
 from ..raster.warp import warp
@@ -51,14 +51,18 @@ class Sentinel1Layer(Layer):
         self._crs = crs_name(self.dataset.crs.to_wkt())
         # For windows without a gap, which take GDAL a third of the time if it need not
         # look for one
-        self._gapless = warp(
-            self.dataset,
-            grid,
-            bilinear,
-            source_nodata=None,
-            nodata=None,
-            dtype='float32',
-        )
+        try:
+            self._gapless = warp(
+                self.dataset,
+                grid,
+                bilinear,
+                source_nodata=None,
+                nodata=None,
+                dtype='float32',
+            )
+        except OSError:
+            self.close()
+            raise
         self._opened.callback(self._gapless.close)
 
     def read(self, window: Grid) -> Decibels:
@@ -101,7 +105,7 @@ class Sentinel1Layer(Layer):
 
 
 class Sentinel1:
-    """Any number of images of Sentinel-1 on one grid, the first on top."""
+    """Any number of images of Sentinel-1 on one grid. Where they overlap, the first wins."""
 
     def __init__(self, paths: Sequence[Path], grid: Grid) -> None:
         """Initialize a new Sentinel1 instance.
@@ -141,7 +145,7 @@ class Sentinel1:
         )
 
     def read_small(self, shape: tuple[int, int]) -> Decibels:
-        """Read all of the grid in small.
+        """Read all of the grid at low resolution.
 
         Args:
             shape: Rows and columns.

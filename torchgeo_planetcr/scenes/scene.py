@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from ..datasets.backscatter import Decibels, fill_gaps, is_measured, mean_backscatter
 from ..datasets.components import PlanetCRWorldCover
+from ..datasets.missing_sentinel1 import (
+    Decibels,
+    fill_gaps,
+    is_measured,
+    mean_backscatter,
+)
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from .bands import find_planetscope_bands
@@ -29,7 +34,7 @@ DECIBELS = (-40.0, 0.0)
 
 
 class Survey(NamedTuple):
-    """What a look at a whole scene in small has found."""
+    """What reading a whole scene at low resolution has found."""
 
     #: Share of the scene that Sentinel-1 covers.
     coverage: float
@@ -37,12 +42,12 @@ class Survey(NamedTuple):
     #: Grid of the scene.
     grid: Grid
 
-    #: Where the scene in small has data, packed, and its rows and columns.
+    #: Where the scene has data at low resolution, packed, and its rows and columns.
     has_data: NDArray[np.uint8]
     shape: tuple[int, int]
 
     def may_have_data(self, window: Grid) -> bool:
-        """Whether any pixel of a window has data, as far as can be seen in small.
+        """Whether any pixel of a window has data, seen at low resolution.
 
         Args:
             window: Window of the scene.
@@ -110,7 +115,7 @@ class Scene:
             self._opened = stack.pop_all()
 
     def survey(self, min_coverage: float = 0.9) -> Survey:
-        """Look at all of the scene in small, and check that what belongs to it fits.
+        """Read the whole scene at low resolution, and check that its files fit it.
 
         Args:
             min_coverage: Least share of the scene that Sentinel-1 must cover.
@@ -121,14 +126,14 @@ class Scene:
         Raises:
             OSError: If a file cannot be read.
             ValueError: If the scene has no data, if Sentinel-1 covers less of it than is
-                asked for, if its values are not those of VV and VH in dB, or if the mask
+                required, if its values are not those of VV and VH in dB, or if the mask
                 does not fit.
         """
+        if not 0 <= min_coverage <= 1:
+            raise ValueError(f'min_coverage={min_coverage} is not a share in [0, 1]')
         cloudy = self.files.cloudy
         if not self.files.s1:
-            raise ValueError(
-                f'there is no image of Sentinel-1 of the place of {cloudy}'
-            )
+            raise ValueError(f'no image of Sentinel-1 covers {cloudy}: add one')
         has_data = self._small_has_data
         if not has_data.any():
             raise ValueError(f'{cloudy} has no pixel with data')
@@ -147,14 +152,14 @@ class Scene:
             )
         if vv < vh:
             raise ValueError(
-                f'{names} has a mean of {vv:.3g} dB in VV, below the {vh:.3g} dB in VH, '
-                'which no place has: put VV first'
+                f'{names} has a mean of {vv:.3g} dB in VV, below the {vh:.3g} dB in VH, but '
+                'VV is always stronger: put VV first'
             )
         coverage = float(covered.sum() / has_data.sum())
         if coverage < min_coverage:
             raise ValueError(
                 f'{names} covers {100 * coverage:.0f} % of {cloudy}, and at least '
-                f'{100 * min_coverage:.0f} % are asked for: add the image beside it, or '
+                f'{100 * min_coverage:.0f} % are required: add the image beside it, or '
                 'lower min_coverage'
             )
         if self.mask is not None:
@@ -182,7 +187,7 @@ class Scene:
         image = self.image.read(window)
         has_data = self.image.find_data(image)
         if not has_data.all():
-            # Whatever stands for no data is no reflectance
+            # The nodata value is not a reflectance
             image[:, ~has_data] = 0
         sample = {'image': image.astype(np.float32)}
         if self.clear is not None:
@@ -214,12 +219,12 @@ class Scene:
 
     @functools.cached_property
     def _small_has_data(self) -> NDArray[np.bool_]:
-        """Where the scene in small has data."""
+        """Where the scene has data at low resolution."""
         return self.image.find_data(self.image.read_small())
 
     @functools.cached_property
     def _small_sentinel1(self) -> Decibels:
-        """Sentinel-1 in small; NaN or infinite where there is none."""
+        """Sentinel-1 at low resolution; NaN or infinite where there is none."""
         return self.sentinel1.read_small(self.image.small_shape)
 
     @functools.cached_property

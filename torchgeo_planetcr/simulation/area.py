@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from ..datasets.archive import SEASONS
 from ..datasets.modalities import MODALITIES
+from ..datasets.patch_files import PATCH_SIZE, SEASONS
 from ..raster.grid import Grid
 from ..transforms.clouds import coarse_cloud_mask, draw_clouds, lay_clouds
 from .landscape import RESOLUTION, Random, make_landscape
@@ -21,8 +21,8 @@ from .optical import Ground, to_digital_numbers
 from .places import BIOMES, PLACES, Place
 from .radar import backscatter, speckle, to_decibels
 
-#: Height and width of a patch in pixels of 3 m, and in pixels of 10 m.
-PATCH_SIZE, COARSE_PATCH_SIZE = 300, 90
+#: Height and width of a patch in pixels of 10 m.
+COARSE_PATCH_SIZE = 90
 
 #: Size of a pixel of Sentinel-1 and of land cover in meters.
 COARSE_RESOLUTION = MODALITIES['sentinel1'].resolution

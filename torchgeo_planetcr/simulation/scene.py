@@ -12,21 +12,15 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
 from ..datasets.modalities import MODALITIES
+from ..datasets.patch_files import PATCH_SIZE
 from ..raster.grid import Grid
 from ..raster.write import appears_whole, cannot_write, check_absent, write_geotiff
 from ..scenes.mask import UDM2_BANDS
-from .area import (
-    PATCH_SIZE,
-    AreaImages,
-    choose_area,
-    has_data,
-    image_description,
-    simulate_area,
-)
+from .area import AreaImages, choose_area, has_data, image_description, simulate_area
 from .checks import MAX_SEED, check_range
 
 #: Smallest and largest height and width of a scene in pixels.
-MIN_SIZE, MAX_SIZE = 300, 3000
+MIN_SIZE, MAX_SIZE = PATCH_SIZE, 3000
 
 #: Angle between the edges of a scene and its grid in radians. Satellites do not fly
 #: exactly from north to south.

@@ -20,19 +20,11 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 from tqdm import tqdm
 
-from ..datasets.archive import patch_path
 from ..datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
-from ..datasets.patch_files import write_patch
+from ..datasets.patch_files import PATCH_SIZE, patch_path, write_patch
 from ..raster.grid import Grid
 from ..raster.write import exists_error, write_text
-from .area import (
-    COARSE_PATCH_SIZE,
-    PATCH_SIZE,
-    Area,
-    choose_area,
-    image_description,
-    simulate_area,
-)
+from .area import COARSE_PATCH_SIZE, Area, choose_area, image_description, simulate_area
 from .checks import MAX_SEED, check_range
 
 type Split = Literal['train', 'val', 'test']
@@ -130,7 +122,10 @@ def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> Non
                     'folder, because simulated and real patches must not be mixed'
                 )
         if not overwrite:
-            raise exists_error(f'{root} is not empty')
+            raise exists_error(
+                f'{root} is not empty',
+                'choose another folder, or add the simulation to it',
+            )
     write_text(path, json.dumps(record, indent=2) + '\n')
 
 

@@ -33,7 +33,7 @@ def load_task(path: Path) -> CloudRemoval:
         return CloudRemoval(likely_reference_network(path), weights=os.fspath(path))
     if not isinstance(checkpoint, Mapping) or 'state_dict' not in checkpoint:
         raise ValueError(
-            f"'{path}' is no checkpoint of Lightning: take one that `planetcr fit` has "
+            f"'{path}' is not a checkpoint of Lightning: take one that `planetcr fit` has "
             'written'
         )
     try:

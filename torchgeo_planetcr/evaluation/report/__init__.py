@@ -9,7 +9,7 @@ part, and place it in ``report.html.jinja``. :func:`render_report` puts the part
 together; ``context``, ``tables``, ``charts`` and ``pictures`` are what they are made of.
 """
 
-from .examples import Example
 from .render import render_report
+from .sections.examples import Example
 
 __all__ = ('Example', 'render_report')

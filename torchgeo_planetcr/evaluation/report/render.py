@@ -16,12 +16,12 @@ from markupsafe import Markup
 from ..summary import Summary
 from .charts import method_styles
 from .context import MIN_AREAS_OF_SOUND_INTERVAL, Context, group_by
-from .examples import Example, example_section
-from .landcover import landcover_section
-from .overview import caution, overview_table
-from .pairs import comparison_table, judge, verdict_sentences
 from .pictures import LARGEST_ERROR, error_scale
-from .strata import KINDS, strata_section
+from .sections.examples import Example, example_section
+from .sections.landcover import landcover_section
+from .sections.overview import caution, overview_table
+from .sections.pairs import comparison_table, judge, verdict_sentences
+from .sections.strata import KINDS, strata_section
 
 #: Folder of the template, the style sheet and the script.
 FOLDER = Path(__file__).parent

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
-from ..statistics import Comparison
-from .context import Context, group_by, percent, signed
-from .tables import (
+from ...statistics import Comparison
+from ..context import Context, group_by, percent, signed
+from ..tables import (
     NO_FIGURE,
     Cell,
     Column,

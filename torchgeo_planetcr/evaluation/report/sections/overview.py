@@ -5,10 +5,9 @@
 
 from collections.abc import Sequence
 
-from ..statistics import MIN_AREAS, Figure
-from .context import MIN_AREAS_OF_SOUND_INTERVAL, Context
-from .pairs import MIN_AREAS_TO_DIFFER
-from .tables import (
+from ...statistics import MIN_AREAS, Figure
+from ..context import MIN_AREAS_OF_SOUND_INTERVAL, Context
+from ..tables import (
     NO_FIGURE,
     Cell,
     Column,
@@ -18,6 +17,7 @@ from .tables import (
     text_cell,
     value_cell,
 )
+from .pairs import MIN_AREAS_TO_DIFFER
 
 
 def overview_table(context: Context, figures: Sequence[Figure]) -> Table:
@@ -69,10 +69,13 @@ def caution(context: Context) -> str:
         text = f'{there_are}: too few for intervals (five are needed)'
     else:
         text = (
-            f'{there_are}. Intervals from so few tend to be too narrow: take them as '
+            f'{there_are}. Intervals from so few tend to be too narrow: take them as a '
+            'hint'
         )
-        text += 'a hint'
+    sentences = [text]
     if len(context.summary.methods) > 1 and areas < MIN_AREAS_TO_DIFFER:
-        text += '. No difference of two methods can be told from chance with so few '
-        text += '(six are needed)'
-    return f'{text}.'
+        sentences.append(
+            'No difference of two methods can be told from chance with so few (six are '
+            'needed)'
+        )
+    return ' '.join(f'{sentence}.' for sentence in sentences)

@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..statistics import Figure
-from .charts import Point, distribution_chart, strata_chart
-from .context import MIN_AREAS_OF_SOUND_INTERVAL, Context, group_by
-from .pairs import JudgedComparison, comparison_table
-from .tables import (
+from ...statistics import Figure
+from ..charts import Point, distribution_chart, strata_chart
+from ..context import MIN_AREAS_OF_SOUND_INTERVAL, Context, group_by
+from ..tables import (
     NO_FIGURE,
     Cell,
     Column,
@@ -24,6 +23,7 @@ from .tables import (
     text_cell,
     value_cell,
 )
+from .pairs import JudgedComparison, comparison_table
 
 
 class Kind(NamedTuple):

@@ -1,7 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""What stands for Sentinel-1 where it is missing: the one rule for all data sets."""
+"""What stands for Sentinel-1 where it is missing, in scenes and in ``&``."""
 
 import math
 
@@ -14,19 +14,31 @@ from .modalities import MISSING_DECIBELS
 type Decibels = NDArray[np.floating]
 
 
+def find_gaps(values: Decibels, nodata: float | None = math.nan) -> NDArray[np.bool_]:
+    """Find missing backscatter.
+
+    Args:
+        values: Backscatter in dB, of any shape.
+        nodata: Value of pixels without data; None if a file declares none: it is then
+            padded with 0.
+
+    Returns:
+        Where it is infinite, NaN or *nodata*, of the same shape.
+    """
+    return ~np.isfinite(values) | (values == (0 if nodata is None else nodata))
+
+
 def is_measured(values: Decibels, nodata: float | None = math.nan) -> NDArray[np.bool_]:
     """Find the pixels at which both polarizations were measured.
 
     Args:
         values: Backscatter in dB of shape (2, ...).
-        nodata: Value of pixels without data; None if a file declares none: it is then
-            padded with 0.
+        nodata: See :func:`find_gaps`.
 
     Returns:
-        Where both are finite and not *nodata*, of shape (...).
+        Where neither is missing, of shape (...).
     """
-    nodata = 0 if nodata is None else nodata
-    return (np.isfinite(values) & (values != nodata)).all(axis=0)
+    return ~find_gaps(values, nodata).any(axis=0)
 
 
 def mean_backscatter(values: Decibels) -> Decibels:

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from torchgeo_planetcr.datasets.backscatter import (
+from torchgeo_planetcr.datasets.missing_sentinel1 import (
     fill_gaps,
     is_measured,
     mean_backscatter,

@@ -6,12 +6,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..landcover import LandCoverFigure, LandCoverGap, PixelsName
-from ..summary import LandCoverModel, LandCoverSummary
-from .charts import CLEAR, CLOUDY, Style, strata_chart
-from .context import Context, group_by
+from ...landcover import LandCoverFigure, LandCoverGap, PixelsName
+from ...summary import LandCoverModel, LandCoverSummary
+from ..charts import CLEAR, CLOUDY, Style, strata_chart
+from ..context import Context, group_by
+from ..tables import NO_FIGURE, Cell, Column, Table, count_cell, text_cell, value_cell
 from .strata import Chart, interval_caption, make_point
-from .tables import NO_FIGURE, Cell, Column, Table, count_cell, text_cell, value_cell
 
 #: Which pixels are counted, in words.
 PIXELS: Mapping[PixelsName, str] = {

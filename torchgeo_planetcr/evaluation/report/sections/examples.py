@@ -9,16 +9,16 @@ from typing import NamedTuple
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ...datasets.modalities import MODALITIES
-from .context import Context, number, percent
-from .pictures import (
+from ....datasets.modalities import MODALITIES
+from ..context import Context, number, percent
+from ..pictures import (
     cloud_picture,
     error_picture,
     landcover_picture,
     optical_pictures,
     radar_picture,
 )
-from .tables import NO_FIGURE, Cell, Column, Table, mark_best, text_cell
+from ..tables import NO_FIGURE, Cell, Column, Table, mark_best, text_cell
 
 
 class Example(NamedTuple):
