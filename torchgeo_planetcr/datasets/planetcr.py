@@ -334,6 +334,9 @@ class PlanetCR(NativeGeoDataset):
         reference = self.components[self._reference].headers
         paths = self.index_view.column('filepath')[rows]
         places = [reference.find(path) for path in paths]
+        patches = [reference[place].grid for place in places]
+        # Nothing is missing in a window inside of one patch, and a look would take time
+        has_gaps = not patches[0].holds(grid)
         sample: Sample = {}
         for modality, component in self.components.items():
             headers = [component.headers[place] for place in places]
@@ -344,9 +347,10 @@ class PlanetCR(NativeGeoDataset):
                     headers, _nearest_window(headers[0].grid, grid)
                 )
             else:
-                patches = [reference[place].grid for place in places]
                 array = self._align(component, headers, patches, grid)
-            tensor = component.to_tensor(component.fill_gaps(array, headers))
+            if has_gaps:
+                array = component.fill_gaps(array, headers)
+            tensor = component.to_tensor(array)
             sample[self.keys[modality]] = (
                 tensor if component.is_image else tensor.squeeze(0)
             )

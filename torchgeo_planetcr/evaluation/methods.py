@@ -266,12 +266,8 @@ class Predictions(Method):
             )
         row, col = grid.offset(window)
         snapped = grid.window(row, col, window.height, window.width)
-        is_inside = (
-            0 <= row <= grid.height - window.height
-            and 0 <= col <= grid.width - window.width
-        )
         is_close = np.allclose(snapped.bounds, window.bounds, rtol=0, atol=0.01)
-        if not (grid.same_lattice(window) and is_inside and is_close):
+        if not (grid.same_lattice(window) and grid.holds(window) and is_close):
             raise ValueError(
                 f'{path} has {grid.height} x {grid.width} pixels of {grid.res} in '
                 f'{grid.bounds}, which do not hold {window.height} x {window.width} '

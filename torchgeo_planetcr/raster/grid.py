@@ -102,6 +102,13 @@ class Grid(NamedTuple):
         col = round((other.xmin - self.xmin) / self.xres)
         return row, col
 
+    def holds(self, other: 'Grid') -> bool:
+        """Whether *other*, of the same lattice, lies inside this grid."""
+        row, col = self.offset(other)
+        return 0 <= row <= self.height - other.height and (
+            0 <= col <= self.width - other.width
+        )
+
     def window(self, row: int, col: int, height: int, width: int) -> 'Grid':
         """Part of this grid, or of its continuation beyond the edges."""
         return self._replace(

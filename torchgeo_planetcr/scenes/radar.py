@@ -77,12 +77,8 @@ class Sentinel1Layer(Layer):
         Raises:
             OSError: If the image cannot be read.
         """
-        row, col = self.grid.offset(window)
-        is_inside = (
-            0 <= row <= self.grid.height - window.height
-            and 0 <= col <= self.grid.width - window.width
-        )
-        if is_inside and self._is_gapless(window):
+        if self.grid.holds(window) and self._is_gapless(window):
+            row, col = self.grid.offset(window)
             place = Window(col, row, window.width, window.height)
             return read_bands(self._gapless, self.path, self.bands, window=place)
         return super().read(window)
