@@ -61,7 +61,8 @@ def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep indexes out of the user's cache folder, also in processes of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        for name in ('XDG_CACHE_HOME', 'LOCALAPPDATA'):
+            patch.setenv(name, str(tmp_path_factory.mktemp('cache')))
         yield
 
 

@@ -3,12 +3,9 @@
 
 """A small cloudy scene and Sentinel-1 around it, and models whose answer is known."""
 
-import contextlib
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -200,14 +197,3 @@ class Failing(nn.Module):
         if not self.left:
             raise self.error
         return image
-
-
-@contextlib.contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """Let no file grow beyond a number of bytes; Python makes an error of the signal."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

@@ -23,6 +23,7 @@ import pytest
 import torch
 from rasterio.transform import from_origin
 from rasters import write
+from systems import needs_posix
 from torch.distributed.run import get_args_parser
 from torchgeo.main import main as torchgeo
 
@@ -215,6 +216,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@needs_posix
 @pytest.mark.parametrize(
     'page',
     [

@@ -1,13 +1,11 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import contextlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
-import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ import rasterio
 import torch
 from pyproj import CRS
 from rasterio.warp import transform_bounds
+from systems import full_disk, needs_linux
 
 from torchgeo_planetcr.datasets import PlanetCR, index
 from torchgeo_planetcr.datasets.index import (
@@ -814,11 +813,9 @@ def open_in_process(
     root: Path, size_limit: int | None, ready: Any, results: Any
 ) -> None:
     """Open a folder in a process of its own, at the same time as others."""
-    if size_limit is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size_limit, size_limit))
+    limit = contextlib.nullcontext() if size_limit is None else full_disk(size_limit)
     ready.wait()
-    with warnings.catch_warnings(record=True) as caught:
+    with limit, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         index = open_index(root)
     messages = [str(warning.message) for warning in caught]
@@ -843,7 +840,7 @@ def open_in_processes(
     return [results.get() for _ in processes]
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='starts processes as Linux does')
+@needs_linux
 @pytest.mark.filterwarnings('ignore:.*use of fork:DeprecationWarning')
 class TestProcesses:
     @pytest.mark.parametrize('state_before', ['none', 'stale', 'damaged'])

@@ -58,7 +58,9 @@ class TestCheckFolder:
             with pytest.raises(NotADirectoryError, match=f'{path} is not a folder'):
                 check_folder(out, tmp_path / 'data', overwrite=True)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+    @pytest.mark.skipif(
+        os.name != 'posix' or os.geteuid() == 0, reason='root may write anywhere'
+    )
     def test_permission(self, tmp_path: Path) -> None:
         folder = tmp_path / 'folder'
         folder.mkdir(mode=0o500)

@@ -13,7 +13,8 @@ from rasterio.transform import from_origin
 from rasters import write
 from rio_cogeo.cogeo import cog_validate
 from shapely import Point
-from small_scene import LEFT, TOP, full_disk, names
+from small_scene import LEFT, TOP, names
+from systems import full_disk
 
 from torchgeo_planetcr import PlanetCR
 from torchgeo_planetcr.inference import mosaic_areas

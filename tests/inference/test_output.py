@@ -16,7 +16,8 @@ from rasterio.enums import ColorInterp, Compression, Interleaving
 from rasterio.transform import from_origin
 from rasters import write
 from rio_cogeo.cogeo import cog_validate
-from small_scene import LEFT, TOP, full_disk, make_image, make_mask, read, write_scene
+from small_scene import LEFT, TOP, make_image, make_mask, read, write_scene
+from systems import full_disk
 
 from torchgeo_planetcr.datasets import NativeSlice
 from torchgeo_planetcr.inference.output import OutputFile

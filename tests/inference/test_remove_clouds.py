@@ -41,6 +41,7 @@ from small_scene import (
     write_radar,
     write_scene,
 )
+from systems import needs_posix
 
 from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
@@ -310,6 +311,7 @@ class TestUnfinished:
         assert names(tmp_path) == {'out.tif', 'out.png'}
         assert old == (out.read_bytes(), picture.read_bytes())
 
+    @needs_posix
     @pytest.mark.slow
     def test_full_disk(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         """What does not fit makes a message, and nothing is left."""
@@ -331,6 +333,7 @@ class TestUnfinished:
         assert 'Traceback' not in result.stderr
         assert not names(out.parent)
 
+    @needs_posix
     @pytest.mark.slow
     @pytest.mark.parametrize(
         ('number', 'status'), [(signal.SIGINT, 1), (signal.SIGTERM, 143)]

@@ -15,6 +15,7 @@ from rasterio.transform import from_origin
 from rasters import make_array, write
 from shapely import box
 from small_scene import LEFT, TOP, make_image, names, read, write_radar, write_scene
+from systems import full_disk
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datasets import stack_samples
@@ -234,6 +235,17 @@ class TestErrors:
         writer = GeoTIFFWriter(tmp_path / 'out', 8, 'uint16')
         with pytest.raises(ValueError, match=r'a\.tif has -99.*write float32'):
             predict(writer, PerPixel(), loader, tmp_path)
+
+    def test_full_disk(self, scenes: Path, tmp_path: Path) -> None:
+        """Nothing unfinished stays, even while somebody holds the error."""
+        loader = make_loader(NativeRasterDataset(scenes), 32, 8)
+        with (
+            pytest.raises(OSError, match='cannot be written') as caught,
+            full_disk(2_000),
+        ):
+            predict(GeoTIFFWriter(tmp_path / 'out', 8), PerPixel(), loader, tmp_path)
+        assert not names(tmp_path / 'out')
+        del caught
 
     def test_existing(self, scenes: Path, tmp_path: Path) -> None:
         """One of two exists: nothing is begun."""

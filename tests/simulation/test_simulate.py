@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from systems import full_disk
 
 from torchgeo_planetcr import PlanetCR, simulate
 from torchgeo_planetcr.main import main
@@ -319,15 +320,9 @@ class TestRuns:
             simulate(root, 41, 1)
 
     def test_full_disk(self, tmp_path: Path) -> None:
-        resource = pytest.importorskip('resource', reason='sets a limit of Unix')
         root = tmp_path / 'world'
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
-        try:
-            with pytest.raises(SystemExit) as error:
-                main(['simulate', str(root), '--areas', '2', '--patches', '1'])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with pytest.raises(SystemExit) as error, full_disk(300_000):
+            main(['simulate', str(root), '--areas', '2', '--patches', '1'])
         assert re.match(
             rf'planetcr simulate: {root}/\S+ cannot be written: ', str(error.value)
         )

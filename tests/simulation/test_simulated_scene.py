@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from systems import full_disk
 
 from torchgeo_planetcr import PlanetCR, make_patches, remove_clouds, simulate_scene
 from torchgeo_planetcr.main import main
@@ -118,14 +119,11 @@ def test_command(
 
 def test_failure(tmp_path: Path) -> None:
     """If a file cannot be written, none appears."""
-    resource = pytest.importorskip('resource', reason='sets a limit of Unix')
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
-    try:
-        with pytest.raises(OSError, match=r'scene\.tif cannot be written'):
-            simulate_scene(tmp_path / 'scene', size=300)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        pytest.raises(OSError, match=r'scene\.tif cannot be written'),
+        full_disk(300_000),
+    ):
+        simulate_scene(tmp_path / 'scene', size=300)
     assert not list((tmp_path / 'scene').iterdir())
 
 
