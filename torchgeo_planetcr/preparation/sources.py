@@ -6,8 +6,8 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import shapely
@@ -20,6 +20,7 @@ from ..datasets.modalities import MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE
 from ..raster.grid import Grid, parse_crs
 from ..scenes import Layer, Scene, SceneFiles
+from ..scenes.layer import OpenFiles
 
 #: Codes of land cover.
 CODES = [code for (code,) in PlanetCRWorldCover.codes[2]]
@@ -28,7 +29,7 @@ CODES = [code for (code,) in PlanetCRWorldCover.codes[2]]
 type Images = dict[ModalityName, tuple[NDArray[Any], Grid]]
 
 
-class PatchSources:
+class PatchSources(OpenFiles):
     """A cloudy scene and what belongs to it, read patch by patch."""
 
     def __init__(
@@ -53,8 +54,8 @@ class PatchSources:
             names['clear'],
             names['worldcover'],
         )
-        self._scene = Scene(files, bands)
-        try:
+        with ExitStack() as stack:
+            self._scene = stack.enter_context(Scene(files, bands))
             #: Grid of the cloudy scene.
             self.grid = self._scene.grid
             _check_grid(files.cloudy, self.grid)
@@ -70,9 +71,7 @@ class PatchSources:
                 'sentinel1': self._on_coarse_grid(sentinel1, 'sentinel1'),
                 'worldcover': self._on_coarse_grid(landcover, 'worldcover'),
             }
-        except BaseException:
-            self._scene.close()
-            raise
+            self._opened = stack.pop_all()
 
     def read(self, patch: Grid) -> Images:
         """Read a patch.
@@ -139,19 +138,6 @@ class PatchSources:
                 f'{layer.path} does not overlap {self._scene.image.path}: take one of the '
                 'same place'
             )
-
-    def __enter__(self) -> Self:
-        """Use the scenes in a with statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the files at its end."""
-        self._scene.close()
 
 
 def _check_grid(path: Path, grid: Grid) -> None:

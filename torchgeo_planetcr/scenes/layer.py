@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -48,7 +47,26 @@ def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     return (image != nodata).any(axis=0)
 
 
-class Layer:
+class OpenFiles:
+    """Files that are open until this is closed, or at the end of a with statement."""
+
+    #: Closes the files.
+    _opened: ExitStack
+
+    def close(self) -> None:
+        """Close the files."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Use the files in a with statement."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the files at its end."""
+        self.close()
+
+
+class Layer(OpenFiles):
     """A raster that is opened once and read on its own grid or on another one.
 
     Two threads must not read it at the same time, nor two processes.
@@ -218,23 +236,6 @@ class Layer:
     def _read(self, **options: Any) -> NDArray[Any]:
         """Read pixels."""
         return read_bands(self._source, self.path, self.bands, **options)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        """Use the layer in a with statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the file at its end."""
-        self.close()
 
 
 def _find_all(dataset: DatasetReader) -> Sequence[int]:

@@ -17,7 +17,7 @@ from ..raster.grid import Grid, crs_name
 from ..raster.read import read_bands
 from ..raster.warp import warp
 from .bands import find_polarizations
-from .layer import Layer
+from .layer import Layer, OpenFiles
 
 #: Pixels around a window that interpolation looks at, and by which GDAL may be off.
 MARGIN = 2
@@ -100,7 +100,7 @@ class Sentinel1Layer(Layer):
         return bool(np.isfinite(values).all() and (values != nodata).all())
 
 
-class Sentinel1:
+class Sentinel1(OpenFiles):
     """Any number of images of Sentinel-1 on one grid. Where they overlap, the first wins."""
 
     def __init__(self, paths: Sequence[Path], grid: Grid) -> None:
@@ -165,7 +165,3 @@ class Sentinel1:
                 break
             values = np.where(covered, values, below)
         return values
-
-    def close(self) -> None:
-        """Close the files."""
-        self._opened.close()

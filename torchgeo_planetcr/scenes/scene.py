@@ -7,8 +7,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from .bands import find_planetscope_bands
 from .files import SceneFiles
-from .layer import Layer, small_part
+from .layer import Layer, OpenFiles, small_part
 from .mask import CloudMask
 from .radar import Sentinel1
 
@@ -60,7 +59,7 @@ class Survey(NamedTuple):
         return bool(small[small_part(self.shape, self.grid, window)].any())
 
 
-class Scene:
+class Scene(OpenFiles):
     """A cloudy PlanetScope scene, and what belongs to it on its grid.
 
     All files are opened once. Those in another CRS or resolution are warped when they are
@@ -232,20 +231,3 @@ class Scene:
         """Mean of Sentinel-1 where the scene has data, which replaces what is missing."""
         covered = is_measured(self._small_sentinel1) & self._small_has_data
         return mean_backscatter(self._small_sentinel1[:, covered])
-
-    def close(self) -> None:
-        """Close the files."""
-        self._opened.close()
-
-    def __enter__(self) -> Self:
-        """Use the scene in a with statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the files at its end."""
-        self.close()
