@@ -4,6 +4,8 @@
 import importlib.util
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,9 @@ import pytest
 from torchgeo_planetcr.memory import keep_memory
 
 matplotlib.use('Agg')
+# A job of a shell may ignore Control-C, which some tests send to processes of theirs
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # As the command does
 keep_memory()
 

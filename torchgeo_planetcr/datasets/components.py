@@ -300,10 +300,16 @@ class PlanetCRWorldCover(NativeRasterDataset):
         Returns:
             Class indices of the same shape, 255 for a code that WorldCover does not have.
         """
+        return cls._class_table(level).take(codes.astype(np.intp), mode='clip')
+
+    @classmethod
+    @functools.cache
+    def _class_table(cls, level: int) -> NDArray[np.uint8]:
+        """Class index of each code."""
         table = np.full(256, NO_CLASS, dtype=np.uint8)
         for index, group in enumerate(cls.codes[level]):
             table[list(group)] = index
-        return table.take(codes.astype(np.intp), mode='clip')
+        return table
 
 
 class PlanetCRCloudMask(NativeRasterDataset):
