@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rasterio
+import rasters
 import torch
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
@@ -29,21 +29,8 @@ def write(
     crs: str | None = 'EPSG:32646',
     nodata: float | None = None,
 ) -> Path:
-    count, height, width = array.shape
-    with rasterio.open(
-        path,
-        'w',
-        driver='GTiff',
-        count=count,
-        height=height,
-        width=width,
-        dtype=array.dtype,
-        crs=crs,
-        transform=from_origin(xmin, ymax, res, res),
-        nodata=nodata,
-    ) as dst:
-        dst.write(array)
-    return path
+    transform = from_origin(xmin, ymax, res, res)
+    return rasters.write(path, array, crs=crs, transform=transform, nodata=nodata)
 
 
 def query(

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import rasterio
-import rasterio.shutil
+import rasters
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
@@ -55,19 +54,7 @@ def write(path: Path, array: NDArray[Any], res: float = 3, **options: Any) -> Pa
         'transform': from_origin(385308, 9315070, res, res),
         **options,
     }
-    count, height, width = array.shape
-    with rasterio.open(
-        path,
-        'w',
-        driver='GTiff',
-        count=count,
-        height=height,
-        width=width,
-        dtype=array.dtype,
-        **options,
-    ) as dst:
-        dst.write(array)
-    return path
+    return rasters.write(path, array, **options)
 
 
 def patch(dataset: PlanetCR, name: str) -> pd.Series:

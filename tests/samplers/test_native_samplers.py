@@ -1,12 +1,11 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import contextlib
 import functools
 import itertools
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasters
 import shapely
 import torch
+from fake_process import process
 from geopandas import GeoSeries
 from rasterio.transform import from_origin
-from torch import distributed
-from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset
 from torchgeo.datasets.utils import stack_samples
@@ -50,19 +49,9 @@ Place = tuple[str, int, int, int, int]
 def write(
     path: Path, height: int, width: int, xmin: float, crs: str, res: float = 3
 ) -> Path:
-    with rasterio.open(
-        path,
-        'w',
-        driver='GTiff',
-        count=1,
-        height=height,
-        width=width,
-        dtype='uint8',
-        crs=crs,
-        transform=from_origin(xmin, 2000000, res, res),
-    ) as dst:
-        dst.write(np.ones((1, height, width), np.uint8))
-    return path
+    array = np.ones((1, height, width), np.uint8)
+    transform = from_origin(xmin, 2000000, res, res)
+    return rasters.write(path, array, crs=crs, transform=transform)
 
 
 @functools.cache
@@ -586,18 +575,6 @@ def test_resampled(root: Path, sampler: Any) -> None:
 def test_length(dataset: PlanetCR, length: int) -> None:
     with pytest.raises(ValueError, match=f'length={length}'):
         RandomNativePatchSampler(dataset, size=100, length=length)
-
-
-@contextlib.contextmanager
-def process(rank: int, processes: int) -> Iterator[None]:
-    """Be one of several processes, as far as one can without the others."""
-    distributed.init_process_group(
-        'fake', rank=rank, world_size=processes, store=FakeStore()
-    )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 class TestProcesses:

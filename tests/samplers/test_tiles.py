@@ -1,16 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import contextlib
-from collections.abc import Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_process import process
 from tile_places import make_dataset, place
-from torch import distributed
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from torchgeo_planetcr.datasets import NativeSlice
 from torchgeo_planetcr.samplers import TileBatchSampler, TileSampler
@@ -142,15 +139,3 @@ class TestTileSampler:
             ValueError, match=f'batch_size={batch_size} must be positive'
         ):
             TileBatchSampler(sampler, batch_size)
-
-
-@contextlib.contextmanager
-def process(rank: int, processes: int) -> Iterator[None]:
-    """Be one of several processes, as far as one can without the others."""
-    distributed.init_process_group(
-        'fake', rank=rank, world_size=processes, store=FakeStore()
-    )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
