@@ -25,8 +25,8 @@ from torchgeo.tasks import BaseTask
 
 from torchgeo_planetcr.losses import CARLLoss, EdgeWeightedCharbonnierLoss
 from torchgeo_planetcr.metrics import ReferencePSNR, ReferenceSSIM
-from torchgeo_planetcr.models import Copy, DSen2CR, EncoderDecoder, dsen2cr
-from torchgeo_planetcr.tasks import CloudRemoval
+from torchgeo_planetcr.models import AlignCR, Copy, DSen2CR, EncoderDecoder, dsen2cr
+from torchgeo_planetcr.tasks import CloudRemoval, load_task
 from torchgeo_planetcr.transforms import PlanetCRNormalize
 
 TINY: dict[str, Any] = {'features': 8, 'num_blocks': 1}
@@ -462,8 +462,15 @@ class TestCheckpoints:
         assert isinstance(cli.model.model, Brighten)
         path = cli.trainer.checkpoint_callback.best_model_path
 
-        loaded = CloudRemoval.load_from_checkpoint(path, weights_only=True)
-
+        with pytest.raises(
+            ValueError, match=rf"'{path}' needs .* {__name__}\.Brighten"
+        ):
+            CloudRemoval.load_from_checkpoint(path)
+        with pytest.raises(ValueError, match=rf"'{path}' needs .* torch\.nn\.MSELoss"):
+            CloudRemoval.load_from_checkpoint(path, model=Brighten())
+        loaded = CloudRemoval.load_from_checkpoint(
+            path, model=Brighten(), loss=nn.MSELoss()
+        )
         assert isinstance(loaded.model, Brighten)
         assert loaded.model.gain == 0.5
         assert isinstance(loaded.criterion, nn.MSELoss)
@@ -492,7 +499,12 @@ class TestCheckpoints:
         rates = [group['lr'] for group in optimizer.param_groups]
         assert rates == pytest.approx([0.01, 0.001])
         path = cli.trainer.checkpoint_callback.best_model_path
-        loaded = CloudRemoval.load_from_checkpoint(path, weights_only=True)
+        with pytest.raises(ValueError, match=rf"'{path}' needs .* torch\.optim\.Adam"):
+            CloudRemoval.load_from_checkpoint(path)
+        assert isinstance(load_task(path).model, AlignCR)
+        loaded = CloudRemoval.load_from_checkpoint(
+            path, optimizer=partial(Adam, lr=0.01), weights_only=True
+        )
         configuration: Any = loaded.configure_optimizers()
         assert isinstance(configuration['optimizer'], Adam)
 

@@ -3,7 +3,6 @@
 
 """What restored images are worth to a network that maps land cover."""
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from torch import Tensor
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import SemanticSegmentation
 
-from ..checkpoint import read_checkpoint
+from ..checkpoint import lightning_content, read_checkpoint
 from ..datasets import PlanetCRWorldCover
 from ..datasets.components import NO_CLASS
 from ..datasets.modalities import MODALITIES
 from ..models.utils import crop_to, pad_to_multiple
+from ..tasks.restore import read_arguments, restore_task
 from .statistics import interval
 
 type PixelsName = Literal['all', 'cloudy', 'clear']
@@ -113,44 +113,21 @@ def load_landcover_model(path: Path) -> SemanticSegmentation:
             network is not one of the four bands of PlanetScope and the classes of a
             level of :class:`~torchgeo_planetcr.datasets.PlanetCRWorldCover`.
     """
-    checkpoint = read_checkpoint(path)
-    checkpoint = checkpoint if isinstance(checkpoint, Mapping) else {}
-    hparams = checkpoint.get('hyper_parameters')
-    hparams = hparams if isinstance(hparams, Mapping) else {}
-    # LightningCLI adds the names of what Lightning calls
-    arguments = {k: v for k, v in hparams.items() if not str(k).startswith('_')}
-    # TorchGeo does not save the argument for initial weights
-    known = inspect.signature(SemanticSegmentation).parameters.keys() - {'weights'}
-    if arguments.keys() != known or 'state_dict' not in checkpoint:
-        other = hparams.get('_class_path')
-        actual = '' if other is None else f', but of {other}'
-        raise ValueError(
-            f"'{path}' is not a checkpoint of torchgeo.tasks.SemanticSegmentation"
-            f'{actual}: train one with examples/landcover_reference.yaml'
-        )
-
+    checkpoint = lightning_content(path, read_checkpoint(path))
+    values = read_arguments(path, checkpoint, SemanticSegmentation).values
     numbers = [len(classes) for classes in PlanetCRWorldCover.classes.values()]
     for name, wanted in (
         ('task', ['multiclass']),
         ('in_channels', [len(MODALITIES['clear'].bands)]),
         ('num_classes', numbers),
     ):
-        if arguments[name] not in wanted:
+        if values.get(name) not in wanted:
             raise ValueError(
-                f"'{path}' has {name}={arguments[name]!r} instead of "
+                f"'{path}' has {name}={values.get(name)!r} instead of "
                 f'{" or ".join(map(repr, wanted))}'
             )
 
-    try:
-        model = SemanticSegmentation(**arguments)
-        model.load_state_dict(checkpoint['state_dict'])
-    # A damaged file may hold anything
-    except Exception as error:
-        raise ValueError(
-            f"'{path}' holds no weights of {arguments['model']!r} with the backbone "
-            f'{arguments["backbone"]!r}, or is damaged: {error}'
-        ) from error
-    return model.eval()
+    return restore_task(SemanticSegmentation, path, checkpoint).eval()
 
 
 def landcover_level(model: SemanticSegmentation) -> Literal[1, 2]:

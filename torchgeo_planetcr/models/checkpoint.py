@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import read_checkpoint
+from ..checkpoint import check_values, describe_misfit, read_checkpoint
 from .aligncr import AlignCR
 from .dsen2cr import DSen2CR
 from .glfcr import GLFCR
@@ -26,9 +26,6 @@ REFERENCE_NETWORKS: Mapping[str, type[nn.Module]] = {
 #: Index tables and attention masks that such checkpoints contain although they follow
 #: from the architecture.
 CONSTANTS = ('relative_position_index', 'attn_mask')
-
-#: Number of weights that an error names for each problem.
-NAMED_WEIGHTS = 3
 
 
 def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -49,25 +46,30 @@ def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) ->
             contains anything but tensors and plain Python objects, has no
             ``'network'``, or does not fit *model*.
     """
-    network = _read_network(path)
-    state_dict = model.state_dict()
-    names = reference_names(model)
+    load_reference_weights(model, read_network(path, read_checkpoint(path)), path)
 
-    problems = {
-        'missing': [name for name in names if name not in network],
-        'surplus': [name for name in network if name not in names],
-        'of another shape': [
-            f'{name} {(*network[name].shape,)} instead of {(*state_dict[key].shape,)}'
-            for name, key in names.items()
-            if name in network and network[name].shape != state_dict[key].shape
-        ],
-    }
-    if any(problems.values()):
+
+def load_reference_weights(
+    model: nn.Module, network: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Load the weights of a checkpoint of the authors' code into a model.
+
+    Args:
+        model: Model of one of the authors' networks, which on an error stays as it was.
+        network: Result of :func:`read_network`.
+        path: Path of the checkpoint, for errors.
+
+    Raises:
+        ValueError: If the weights do not fit *model*, or are not finite.
+    """
+    state_dict, names = model.state_dict(), reference_names(model)
+    misfit = describe_misfit({n: state_dict[key] for n, key in names.items()}, network)
+    if misfit:
         raise ValueError(
-            f"'{path}' does not fit {type(model).__name__}: "
-            f'{_describe_problems(problems)}. {_describe_origin(network, model)}'
+            f"'{path}' does not fit {type(model).__name__}: {misfit}. "
+            f'{_describe_origin(network, model)}'
         )
-
+    check_values(network, path)
     model.load_state_dict({key: network[name] for name, key in names.items()})
 
 
@@ -90,22 +92,25 @@ def reference_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def likely_reference_network(path: str | os.PathLike[str]) -> str:
+def likely_reference_network(
+    network: Collection[str], path: str | os.PathLike[str]
+) -> str:
     """Tell from the names of its weights which network a checkpoint is for.
 
     Shapes are not compared, and weights may be missing: whether all of them fit is for
-    :func:`load_reference_checkpoint` to say.
+    :func:`load_reference_weights` to say.
 
     Args:
-        path: Path of a checkpoint of the authors' code.
+        network: Result of :func:`read_network`, or names of the weights.
+        path: Path of the checkpoint, for errors.
 
     Returns:
         Name of the network: 'dsen2cr', 'glfcr' or 'aligncr'.
 
     Raises:
-        ValueError: If *path* is not such a checkpoint, or is for none of the networks.
+        ValueError: If they are the weights of none of the networks.
     """
-    name = _most_likely_network(_read_network(path))
+    name = _most_likely_network(network)
     if name is None:
         raise ValueError(
             f"'{path}' does not fit any of the networks of Planet-CR, which are "
@@ -136,16 +141,6 @@ def _names_of_networks() -> dict[str, frozenset[str]]:
         }
 
 
-def _describe_problems(problems: Mapping[str, list[str]]) -> str:
-    """Count the weights that have each problem, and name some of them."""
-    return '; '.join(
-        f'{len(weights)} {problem} ({", ".join(weights[:NAMED_WEIGHTS])}'
-        f'{", ..." * (len(weights) > NAMED_WEIGHTS)})'
-        for problem, weights in problems.items()
-        if weights
-    )
-
-
 def _describe_origin(weights: Collection[str], model: nn.Module) -> str:
     """Say which network the weights seem to be for that do not fit a model."""
     network = _most_likely_network(weights)
@@ -159,9 +154,19 @@ def _describe_origin(weights: Collection[str], model: nn.Module) -> str:
     return f'It seems to be for {kind.__name__}'
 
 
-def _read_network(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the state dict of a checkpoint, without ``'module.'`` and constants."""
-    checkpoint = read_checkpoint(path)
+def read_network(path: str | os.PathLike[str], checkpoint: object) -> dict[str, Tensor]:
+    """Take the weights from a checkpoint of the authors' code.
+
+    Args:
+        path: Path of the checkpoint, for errors.
+        checkpoint: What it holds.
+
+    Returns:
+        State dict without ``'module.'`` and constants.
+
+    Raises:
+        ValueError: If it is not such a checkpoint.
+    """
     network = checkpoint.get('network') if isinstance(checkpoint, Mapping) else None
     if not isinstance(network, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor)

@@ -5,23 +5,26 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import matplotlib.pyplot as plt
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import unbind_samples
-from torchgeo.datasets.utils import Sample
+from torchgeo.datasets.utils import Path, Sample
 from torchgeo.tasks import BaseTask
 from torchmetrics import MetricCollection
 from torchvision.models._api import WeightsEnum
 
+from ..checkpoint import read_checkpoint
 from ..datasets.modalities import MODALITIES
 from ..losses import CARLLoss, CloudAwareLoss, EdgeWeightedCharbonnierLoss
 from ..metrics import PROTOCOLS
@@ -35,6 +38,7 @@ from ..models import (
     load_reference_checkpoint,
 )
 from ..models.utils import check_finite
+from .restore import restore_task
 
 #: Modality of PlanetCR that provides each key.
 MODALITY_OF_KEY = {row.key: row.name for row in MODALITIES.values()}
@@ -54,11 +58,10 @@ class CloudRemoval(BaseTask):
     * ``bounds``, ``transform``, ``crs``: georeference, only for prediction
 
     .. note::
-       A checkpoint holds nothing but tensors and plain Python objects. So a *model* or
-       *loss* that is given as a module, an *optimizer* and an *lr_scheduler* are not
-       among its hyperparameters. Give them again when loading:
-       ``CloudRemoval.load_from_checkpoint(path, model=model, weights_only=True)``.
-       LightningCLI stores their ``class_path`` instead, so nothing has to be given.
+       A checkpoint holds nothing but tensors and plain Python objects, and no class that
+       it names is ever imported. So give a *model* or *loss* that is a module, an
+       *optimizer* and an *lr_scheduler* again when loading, see
+       :meth:`load_from_checkpoint`.
     """
 
     #: Models of cloud removal by name. *model* may also be any of
@@ -142,6 +145,43 @@ class CloudRemoval(BaseTask):
             or partial(ReduceLROnPlateau, patience=patience),
         }
         super().__init__()
+
+    @_restricted_classmethod
+    def load_from_checkpoint(  # ty: ignore[incompatible-method-override]
+        cls,
+        checkpoint_path: Path,
+        map_location: str | torch.device = 'cpu',
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a task from a checkpoint of Lightning, without executing anything in it.
+
+        Args:
+            checkpoint_path: Path of the checkpoint.
+            map_location: Device to load it onto.
+            hparams_file: Not used: give arguments instead.
+            strict: Whether all weights must be there, and no others.
+            weights_only: Nothing else is ever read.
+            **kwargs: Arguments that replace those in the checkpoint, and those that it
+                cannot hold: ``model=model`` if that was given as a module, as well as
+                *loss*, *optimizer* and *lr_scheduler*.
+
+        Returns:
+            The task.
+
+        Raises:
+            ValueError: If *checkpoint_path* cannot be read, is damaged, does not fit, has
+                weights that are not finite, or needs an object that is not given.
+        """
+        if hparams_file is not None or weights_only is False:
+            raise ValueError(
+                'hparams_file and weights_only=False are not for CloudRemoval: give '
+                'arguments instead'
+            )
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        return restore_task(cls, checkpoint_path, checkpoint, strict, **kwargs)
 
     def remove_ignored_hparams(self, ignore_list: list[str]) -> None:
         """Remove hyperparameters that must not end up in a checkpoint.
