@@ -6,6 +6,7 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
 from torchgeo.tasks import SemanticSegmentation
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate, index, info
@@ -321,6 +323,194 @@ def test_damaged_checkpoint(
     with pytest.raises(SystemExit):
         main(['test', f'--ckpt_path={path}', f'--data.root={root}'])
     assert f"'{path}' cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+class Half(nn.Module):
+    """A model of one's own."""
+
+    def __init__(self, gain: float = 0.5) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
+        return self.gain * image
+
+
+def save_checkpoint(path: Path, task: CloudRemoval, **hyper_parameters: Any) -> Path:
+    """A checkpoint as LightningCLI writes it, with other hyperparameters."""
+    trainer = Trainer(logger=False, accelerator='cpu')
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(path, weights_only=True)
+    content = torch.load(path, weights_only=True)
+    content['hyper_parameters'] |= {
+        '_instantiator': 'lightning.pytorch.cli.instantiate_module',
+        '_class_path': 'torchgeo_planetcr.CloudRemoval',
+        **hyper_parameters,
+    }
+    torch.save(content, path)
+    return path
+
+
+def trainer_options(root: Path, tmp_path: Path) -> list[str]:
+    """Options with which nothing is kept but what is asked for."""
+    return [
+        *QUICK,
+        '--trainer.logger=false',
+        f'--trainer.default_root_dir={tmp_path}',
+        f'--data.root={root}',
+        '--data.patch_size=32',
+        '--data.length=2',
+        '--data.num_workers=0',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('command', 'name'),
+    [
+        ('fit', 'strange.ckpt'),
+        ('validate', 'strange.ckpt'),
+        # A word of Lightning, and a file
+        ('test', 'last.ckpt'),
+        ('predict', 'strange.ckpt'),
+        ('evaluate', 'strange.ckpt'),
+        ('remove-clouds', 'strange.ckpt'),
+    ],
+)
+def test_hostile_checkpoint(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    name: str,
+) -> None:
+    """Nothing in it is called, imported or opened, whatever takes it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'evil.py').write_text('open("imported", "w")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    touch = {
+        'class_path': 'subprocess.Popen',
+        'init_args': {'args': ['touch', 'executed']},
+    }
+    cloudy = next(root.glob('test/planet_cloudy_*/*/*.tif'))
+    s1 = next(root.glob('test/S1_*/*/*.tif'))
+    for hostile in (
+        {'model_kwargs': {'features': 4, 'num_blocks': 1, 'x': touch}},
+        {'model': touch, 'model_kwargs': None},
+        {'model': 'evil.Model', 'model_kwargs': None},
+        {'lr': touch},
+        {'anything': 'evil.run'},
+    ):
+        task = CloudRemoval(model_kwargs={'features': 4, 'num_blocks': 1})
+        path = save_checkpoint(Path(name), task, **hostile)
+        args = {
+            'evaluate': ['evaluate', root, path, '--out=out'],
+            'remove-clouds': [
+                'remove-clouds',
+                cloudy,
+                f'--s1={s1}',
+                '--checkpoint',
+                path,
+                '--out=o.tif',
+            ],
+        }.get(
+            command, [command, f'--ckpt_path={path}', *trainer_options(root, tmp_path)]
+        )
+        with pytest.raises(SystemExit) as exit_:
+            main([str(arg) for arg in args])
+        assert exit_.value.code != 0
+        assert name in f'{exit_.value} {capsys.readouterr().err}'
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        name,
+        'evil.py',
+        '__pycache__',
+    }
+    assert 'evil' not in sys.modules
+
+
+def test_checkpoint_of_an_address(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = 'http://127.0.0.1:9/model.ckpt'
+    with pytest.raises(SystemExit):
+        main(['test', f'--ckpt_path={url}', *trainer_options(root, tmp_path)])
+    assert f"'{url}' does not exist" in capsys.readouterr().err
+
+
+def test_arguments_of_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers and names are taken over; what does not fit is named."""
+    task = CloudRemoval(model_kwargs={'features': 4, 'num_blocks': 1}, loss='l1')
+    path = save_checkpoint(tmp_path / 'small.ckpt', task)
+    options = trainer_options(root, tmp_path)
+    main(['test', f'--ckpt_path={path}', *options])
+    assert 'test_loss' in capsys.readouterr().out
+    for problem in (
+        {'features': 'x'},
+        {'features': 4, 'num_blocks': 2},
+        {'nothing': 1},
+    ):
+        save_checkpoint(path, task, model_kwargs=problem)
+        with pytest.raises(SystemExit) as exit_:
+            main(['test', f'--ckpt_path={path}', *options])
+        assert f"'{path}'" in f'{exit_.value} {capsys.readouterr().err}'
+
+
+def test_class_of_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever uses it names the class of its model."""
+    name = f'{__name__}.Half'
+    task = CloudRemoval(Half(), loss='l1')
+    description = {'class_path': name, 'init_args': {'gain': 0.25}}
+    path = save_checkpoint(tmp_path / 'half.ckpt', task, model=description)
+    options = [f'--ckpt_path={path}', *trainer_options(root, tmp_path)]
+    with pytest.raises(SystemExit):
+        main(['test', *options])
+    printed = capsys.readouterr().err
+    assert f"'{path}'" in printed
+    assert name in printed
+    assert '--model.model' in printed
+    main(['test', f'--model.model={{class_path: {name}}}', *options])
+    assert 'test_PSNR' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('optimizer_states', [{'state': {}, 'param_groups': []}]),
+        ('optimizer_states', None),
+        ('lr_schedulers', 5),
+        ('loops', 5),
+        ('callbacks', 7),
+        ('epoch', 'x'),
+        (None, None),
+    ],
+)
+def test_damaged_state_of_training(
+    root: Path, tmp_path: Path, key: str | None, value: object
+) -> None:
+    """What only training needs; without a key it is not there at all."""
+    options = trainer_options(root, tmp_path)
+    main(['fit', TINY, *options])
+    (path,) = tmp_path.glob('checkpoints/*.ckpt')
+    content = torch.load(path, weights_only=True)
+    if key is None:
+        content = {k: v for k, v in content.items() if k != 'optimizer_states'}
+    elif key == 'optimizer_states' and value is None:
+        content[key] = [{'state': {0: 'x'}, 'param_groups': [{}]}]
+    else:
+        content[key] = value
+    damaged = tmp_path / 'damaged.ckpt'
+    torch.save(content, damaged)
+    more = ['--trainer.max_epochs=2', f'--ckpt_path={damaged}']
+    if key == 'epoch':
+        # It is not used
+        main(['fit', TINY, *options, *more])
+        return
+    with pytest.raises(SystemExit, match=f"'{damaged}'"):
+        main(['fit', TINY, *options, *more])
 
 
 @pytest.mark.parametrize('args', [['--help'], []])

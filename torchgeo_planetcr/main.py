@@ -3,22 +3,31 @@
 
 """Command-line interface to TorchGeo-PlanetCR."""
 
+import os
+import pkgutil
 import re
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, signature
+from types import MappingProxyType
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch import distributed
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets.utils import Path
 from torchgeo.tasks import BaseTask
 
 from . import __version__
-from .checkpoint import read_checkpoint
+from .checkpoint import (
+    check_weights,
+    lightning_content,
+    no_larger_than,
+    read_checkpoint,
+)
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
 from .demo import demo
@@ -29,6 +38,7 @@ from .preparation import make_patches
 from .simulation import simulate, simulate_scene
 from .summary import index, info
 from .tasks import CloudRemoval
+from .tasks.restore import FUNCTIONS, check_objects, read_arguments
 
 
 def remove_clouds_of(
@@ -80,6 +90,22 @@ LISTS = {
     'expressions, or a CSV file with the columns cloudy, s1 and, for composites, mask',
 }
 
+#: Objects that a command does not need, so that nobody has to give them again.
+UNNEEDED = {
+    'fit': set(),
+    'validate': {*FUNCTIONS},
+    'test': {*FUNCTIONS},
+    'predict': {*FUNCTIONS, 'loss'},
+}
+
+#: How an object is given on the command line.
+OBJECT_OPTION = (
+    '--model.{}="{{class_path: CLASS}}", or --config with that of its training'
+)
+
+#: How the names of those functions of Lightning begin that restore a checkpoint.
+RESTORING = ('restore_', '_restore_', 'resume_start')
+
 #: Options that need no value.
 FLAGS = ('--overwrite',)
 
@@ -89,6 +115,9 @@ OPTION = re.compile(r'(?<=^--)[\w-]+')
 
 class PlanetCRCLI(LightningCLI):
     """TorchGeo's command line with CloudRemoval and PlanetCRDataModule as defaults."""
+
+    #: What the checkpoint holds that is given by its path, until the task is made.
+    checkpoint: Mapping[str, Any] = MappingProxyType({})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Set the defaults.
@@ -104,22 +133,78 @@ class PlanetCRCLI(LightningCLI):
             }
         )
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the arguments, and check that the checkpoint can be read.
+    def _parse_ckpt_path(self) -> None:
+        """Take over what a checkpoint says of the task.
 
-        Args:
-            parser: The parser.
-            args: Arguments (defaults to those of the process).
+        Lightning would import and call any class that is named there.
         """
-        super().parse_arguments(parser, args)
-        path = self.config[self.config.subcommand].get('ckpt_path')
-        # Lightning also takes the address of a file, or one of these words
-        words = ('best', 'hpc', 'last', 'registry')
-        if path and '://' not in path and not path.startswith(words):
-            try:
-                read_checkpoint(path)
-            except ValueError as error:
-                parser.error(str(error))
+        config = self.config[self.config.subcommand]
+        path = config.get('ckpt_path')
+        if not path or _is_left_to_lightning(path):
+            return
+        try:
+            self.checkpoint = lightning_content(path, read_checkpoint(path))
+            self._take_arguments(config, path)
+        except ValueError as error:
+            self.parser.error(str(error))
+
+    def _take_arguments(self, config: Namespace, path: str) -> None:
+        """Take over the arguments of the task from the checkpoint."""
+        kind = pkgutil.resolve_name(config.model.class_path)
+        if not issubclass(kind, CloudRemoval):
+            return
+        init_args = config.model.init_args
+        given = {
+            name
+            for name, value in vars(init_args).items()
+            if isinstance(value, Namespace) or (name in FUNCTIONS and value is not None)
+        }
+        arguments = read_arguments(path, self.checkpoint, kind)
+        values, objects = arguments.without(given | UNNEEDED[self.config.subcommand])
+        check_objects(path, objects, OBJECT_OPTION)
+        init_args.update(Namespace(values))
+
+    def instantiate_classes(self) -> None:
+        """Instantiate the classes, of which the task may be described by a checkpoint."""
+        if not self.checkpoint:
+            super().instantiate_classes()
+            return
+        path = self.config[self.config.subcommand].ckpt_path
+        try:
+            with no_larger_than(self.checkpoint['state_dict']):
+                super().instantiate_classes()
+        # Libraries raise almost anything for arguments that do not fit
+        except Exception as error:
+            raise OSError(f"{error} (with the arguments in '{path}')") from error
+
+    def after_instantiate_classes(self) -> None:
+        """Check that the weights in the checkpoint are those of the task."""
+        if not self.checkpoint:
+            return
+        path = self.config[self.config.subcommand].ckpt_path
+        try:
+            if self.model.strict_loading:
+                check_weights(self.model, self.checkpoint['state_dict'], path)
+        except ValueError as error:
+            self.parser.error(str(error))
+        self.checkpoint = MappingProxyType({})
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run a command, and name the checkpoint that it cannot go on from."""
+        try:
+            super()._run_subcommand(subcommand)
+        # What Lightning says of a damaged state of training can be of any kind
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if not any(frame.name.startswith(RESTORING) for frame in frames):
+                raise
+            path = self.config[subcommand].ckpt_path
+            raise OSError(f"'{path}' cannot be restored: {error}") from error
+
+
+def _is_left_to_lightning(path: str) -> bool:
+    """Whether Lightning looks for a checkpoint of its own."""
+    return not os.path.lexists(path) and path.startswith(('best', 'hpc', 'last'))
 
 
 def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
