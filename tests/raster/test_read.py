@@ -3,8 +3,10 @@
 
 import gc
 import itertools
+import math
 import os
 import pickle
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +19,9 @@ import rasterio
 import torch
 from geopandas.testing import assert_geodataframe_equal
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 from rasters import make_array, write
+from systems import needs_linux
 from torch.utils.data import DataLoader
 
 from torchgeo_planetcr.datasets import (
@@ -500,3 +503,76 @@ class TestReadHeaders:
         monkeypatch.setattr(time, 'thread_time', lambda: 1.0)
         names = [str(i) for i in range(number)]
         assert read_headers(names, int) == ({name: int(name) for name in names}, {})
+
+
+BESIDE = ['.tif', '.tif.aux.xml', '.tif.ovr', '.tif.msk', '.tfw', '.WLD', '.IMD']
+
+
+@needs_linux
+class TestSpecialFiles:
+    """Whoever opens a named pipe waits until somebody writes to it."""
+
+    @pytest.mark.parametrize('end', BESIDE)
+    @pytest.mark.parametrize('compress', ['none', 'lzw'])
+    def test_pipe(self, tmp_path: Path, end: str, compress: str) -> None:
+        path = tmp_path / 'a.tif'
+        write(path, make_array(1, 9, 8), compress=compress)
+        expected = read_raster_header(str(path)).grid
+        pipe = tmp_path / f'a{end}'
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        if compress == 'none' and end not in BESIDE[:2]:
+            # GDAL is not needed
+            assert read_raster_header(str(path)).grid == expected
+            return
+        with pytest.raises(OSError, match=re.escape(f'a{end} is not a regular file')):
+            read_raster_header(str(path))
+
+    @pytest.mark.parametrize('target', ['/dev/zero', '/dev/tty', '/dev/stdin'])
+    def test_device(self, tmp_path: Path, target: str) -> None:
+        for name in ('a.tif', 'a.npy'):
+            path = tmp_path / name
+            path.symlink_to(target)
+            read = read_array_header if name == 'a.npy' else read_raster_header
+            with pytest.raises(OSError, match=name):
+                read(str(path))
+
+    def test_pipe_in_place_of_a_file(self, tmp_path: Path) -> None:
+        """Also one that came after the header was read."""
+        path = write(tmp_path / 'a.tif', make_array(1, 9, 8))
+        header = read_raster_header(str(path))._replace(stamp=None)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(OSError, match=r'a\.tif is not a regular file'):
+            read_pixels(header, 0, 0, 2, 2)
+        with pytest.raises(OSError, match=r'a\.tif'):
+            read_pixels(header._replace(layout=None), 0, 0, 2, 2)
+
+    def test_pipe_in_place_of_an_array(self, tmp_path: Path) -> None:
+        path = tmp_path / 'a.npy'
+        os.mkfifo(path)
+        with pytest.raises(OSError, match=r'a\.npy'):
+            read_array_header(str(path))
+
+
+@pytest.mark.parametrize('compress', ['none', 'lzw'])
+@pytest.mark.parametrize(
+    'transform',
+    [
+        Affine(math.nan, 0, 5e5, 0, -3, 2e6),
+        Affine(3, 0, math.nan, 0, -3, 2e6),
+        Affine(3, 0, 5e5, 0, -math.inf, 2e6),
+        Affine(3, 0, 5e5, 0, -3, math.inf),
+        Affine(1e300, 0, 5e5, 0, -3, 2e6),
+        Affine(1e-300, 0, 5e5, 0, -3, 2e6),
+        Affine(3, 0, -1e17, 0, -3, 2e6),
+        Affine(1e9, 0, 5e5, 0, -1e9, 2e6),
+    ],
+)
+def test_impossible_place(tmp_path: Path, transform: Affine, compress: str) -> None:
+    """Numbers that no place on Earth has are refused with the name of the file."""
+    path = write(
+        tmp_path / 'a.tif', make_array(1, 9, 8), compress=compress, transform=transform
+    )
+    with pytest.raises((OSError, ValueError), match=r'a\.tif'):
+        read_raster_header(str(path))

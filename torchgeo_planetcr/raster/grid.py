@@ -5,6 +5,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from pyproj import CRS
@@ -13,6 +14,13 @@ from rasterio.warp import transform_bounds
 
 #: (xmin, ymin, xmax, ymax)
 type Bounds = tuple[float, float, float, float]
+
+
+#: Coordinates of places on Earth are smaller, in each unit and with each false easting.
+MAX_COORDINATE = 1e9
+
+#: Pixels are larger, in each unit.
+MIN_RESOLUTION = 1e-9
 
 
 @functools.lru_cache(maxsize=1024)
@@ -40,6 +48,21 @@ def parse_crs(name: str) -> CRS:
 def epsg_code(name: str) -> int:
     """EPSG code of a CRS, 0 where it has none."""
     return parse_crs(name).to_epsg() or 0
+
+
+def is_plausible(sizes: Iterable[float], coordinates: Iterable[float]) -> bool:
+    """Whether a raster can have such pixels at such a place.
+
+    Args:
+        sizes: Width and height of a pixel.
+        coordinates: Coordinates of its corners.
+
+    Returns:
+        False if one of them is NaN, infinite, tiny or huge.
+    """
+    return all(size >= MIN_RESOLUTION for size in sizes) and all(
+        abs(coordinate) <= MAX_COORDINATE for coordinate in coordinates
+    )
 
 
 class Grid(NamedTuple):
@@ -81,6 +104,11 @@ class Grid(NamedTuple):
     def transform(self) -> Affine:
         """Affine transform from (column, row) to (x, y)."""
         return Affine(self.xres, 0, self.xmin, 0, -self.yres, self.ymax)
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether the pixels have a size, and lie at a place, that is possible."""
+        return is_plausible(self.res, self.bounds)
 
     def bounds_in(self, crs: str) -> Bounds:
         """Bounds in another CRS, of all four edges."""

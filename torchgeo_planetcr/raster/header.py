@@ -4,7 +4,10 @@
 """What is known of raster files without their pixels."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable
+from io import FileIO
+from stat import S_ISREG
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +15,35 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .grid import Grid
+
+#: Flag with which a named pipe does not keep its reader waiting. Windows has none.
+NONBLOCK = getattr(os, 'O_NONBLOCK', 0)
+
+
+def open_regular(path: str | os.PathLike[str]) -> FileIO:
+    """Open a regular file for reading, and nothing else.
+
+    A named pipe could wait forever, and a device never end.
+
+    Args:
+        path: A local file, or a link to one.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: If it cannot be opened, or is no regular file.
+    """
+    file = FileIO(path, opener=_open_at_once)
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f'{os.fspath(path)} is not a regular file')
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for anybody who writes to it."""
+    return os.open(path, flags | NONBLOCK)
 
 
 class Stamp(NamedTuple):

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO, FileIO
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from tqdm import tqdm
 
-from .grid import Grid, crs_name
-from .header import Layout, RasterHeader, Stamp
+from .grid import Grid, crs_name, is_plausible
+from .header import Layout, RasterHeader, Stamp, open_regular
 from .tiff import read_plain_header
 
 #: Bytes of pixels that GDAL should keep while a scene is read in tiles, so that a row of tiles
@@ -54,6 +55,11 @@ PAGE_SIZE = 4096
 #: Bytes to read of a NumPy file: all of the header of an array that is no structure.
 ARRAY_HEAD_SIZE = 128
 
+#: Ends of the names of files beside a GeoTIFF that GDAL reads with it: what follows its name,
+#: and what follows its name without ``.tif``, also in capitals.
+BESIDE_NAME = ('.aux.xml', '.ovr', '.msk')
+BESIDE_STEM = ('.tfw', '.tifw', '.wld', '.tab', '.xml', '.imd', '.rpb', '_rpc.txt')
+
 #: Readers of the headers of NumPy files, by version of the format.
 ARRAY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -64,6 +70,25 @@ class UnreadableError(OSError):
 
 class FileChangedError(OSError):
     """Raised when a file is not what it was when its header was read."""
+
+
+def _check_regular(path: str) -> None:
+    """Refuse a named pipe or device, at which GDAL would wait, also beside the file."""
+    stem, _ = os.path.splitext(path)
+    beside = [stem + end for name in BESIDE_STEM for end in (name, name.upper())]
+    for name in (path, *(path + end for end in BESIDE_NAME), *beside):
+        if _is_special(name):
+            raise OSError(f'{name} is not a regular file')
+
+
+def _is_special(path: str) -> bool:
+    """Whether something is there that is neither a file nor a folder."""
+    try:
+        mode = os.stat(path).st_mode
+    # There is nothing, or it is none of this machine
+    except (OSError, ValueError):
+        return False
+    return not (S_ISREG(mode) or S_ISDIR(mode))
 
 
 def open_raster(path: str, driver: str | None = None, **options: Any) -> DatasetReader:
@@ -81,6 +106,7 @@ def open_raster(path: str, driver: str | None = None, **options: Any) -> Dataset
         UnreadableError: If it cannot be read.
     """
     try:
+        _check_regular(path)
         return rasterio.open(path, driver=driver, **options)
     except OSError as error:
         raise UnreadableError(f'{path} is not a readable raster: {error}') from error
@@ -93,10 +119,10 @@ def check_place(dataset: DatasetReader) -> None:
         dataset: The open file.
 
     Raises:
-        ValueError: If it has no CRS, no transform, or a CRS without a place on Earth.
+        ValueError: If it has no CRS, no transform, or one of them is of no place on Earth.
     """
-    path, crs = dataset.name, dataset.crs
-    if crs is None or dataset.transform.is_identity:
+    path, crs, transform = dataset.name, dataset.crs, dataset.transform
+    if crs is None or transform.is_identity:
         raise ValueError(
             f'{path} has no georeference: write its CRS and transform into it, for '
             'example with `gdal_edit`'
@@ -104,6 +130,14 @@ def check_place(dataset: DatasetReader) -> None:
     if not (crs.is_geographic or crs.is_projected):
         raise ValueError(
             f'{path} has a CRS without a place on Earth: write another into it'
+        )
+    a, b, _, d, e, _ = transform[:6]
+    sizes = math.hypot(a, d), math.hypot(b, e)
+    end = transform @ (dataset.width, dataset.height)
+    if not is_plausible(sizes, (transform.c, transform.f, *end)):
+        raise ValueError(
+            f'{path} has pixels of {sizes[0]} x {sizes[1]} at ({transform.c}, '
+            f'{transform.f}), which is no place on Earth: write another transform into it'
         )
 
 
@@ -334,7 +368,7 @@ def read_array_header(filepath: str) -> tuple[tuple[int, ...], Layout, Stamp]:
         OSError: If the file cannot be read or has been cut short.
     """
     try:
-        with FileIO(filepath) as file:
+        with open_regular(filepath) as file:
             stat = os.fstat(file.fileno())
             head = file.read(ARRAY_HEAD_SIZE)
         shape, is_fortran, dtype, offset = _parse_array_header(head)
@@ -493,7 +527,7 @@ def read_pixels(
     buffer = np.empty((len(planes), pieces, size), dtype=np.uint8)
     # Reading into memory, unlike mapping, notices a file that is cut meanwhile, and works
     # on each file system
-    with FileIO(header.filepath) as file:
+    with open_regular(header.filepath) as file:
         _check_stamp(os.fstat(file.fileno()), header)
         if not offset:
             return np.full((len(wanted), height, width), header.nodata or 0, dtype)
