@@ -64,9 +64,9 @@ def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope='session')
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep indexes out of the user's cache folder, also in processes of the tests."""
+    """Keep out of the user's cache and data folders, also in processes of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ('XDG_CACHE_HOME', 'LOCALAPPDATA'):
+        for name in ('XDG_CACHE_HOME', 'XDG_DATA_HOME', 'LOCALAPPDATA'):
             patch.setenv(name, str(tmp_path_factory.mktemp('cache')))
         yield
 

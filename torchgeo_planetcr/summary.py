@@ -12,7 +12,7 @@ from torchgeo.datasets.utils import Path
 
 from .datasets import PlanetCR
 from .datasets.archive import SPLITS
-from .datasets.index import index_path, open_index
+from .datasets.index import open_index
 from .datasets.native_raster import LeftOutWarning
 from .datasets.patch_files import SEASONS
 from .datasets.planetcr import PlanetCRNotFoundError
@@ -37,10 +37,11 @@ def index(root: Path) -> str:
         DatasetNotFoundError: If *root* has no patch at all.
         OSError: If a folder cannot be read.
     """
-    patches = open_index(root).table
-    if not patches.num_rows:
+    index = open_index(root)
+    if not index.table.num_rows:
         raise PlanetCRNotFoundError(root, 'train')
-    return f'{patches.num_rows} patches of {root} are indexed in {index_path(root)}'
+    place = 'in no file' if index.path is None else f'in {index.path}'
+    return f'{index.table.num_rows} patches of {root} are indexed {place}'
 
 
 def info(root: Path) -> str:

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from systems import needs_posix
 
 from torchgeo_planetcr.datasets import PlanetCR, archive
 from torchgeo_planetcr.datasets.archive import Listing
@@ -36,7 +38,7 @@ def write_list(path: Path, patches: Sequence[Patch]) -> None:
 
 
 def list_patches(root: Path, split: str) -> pd.DataFrame:
-    patches, _, errors = archive.list_patches(root, Listing(root).files())
+    patches, _, errors = archive.list_patches(root, Listing(root).files)
     assert not errors
     return patches[patches['split'] == split]
 
@@ -162,6 +164,44 @@ class TestFolders:
         assert names(other, 'test') == names(root, 'test')
 
 
+@needs_posix
+class TestLinks:
+    @pytest.mark.parametrize('names', [['again'], ['a', 'b'], ['S1_summer_99']])
+    @pytest.mark.parametrize('target', ['.', '..', '../..', '/'])
+    @pytest.mark.parametrize('level', ['test', 'test/S1_summer'])
+    def test_loops(
+        self,
+        own_root: Path,
+        expected: dict[str, list[str]],
+        names: list[str],
+        target: str,
+        level: str,
+    ) -> None:
+        """A link to a folder leads neither in circles nor through the whole disk."""
+        before = Listing(own_root)
+        for name in names:
+            (own_root / level / name).symlink_to(target)
+        found = Listing(own_root)
+        assert found.files == before.files
+        # Of what lies elsewhere, no more than two levels are looked at
+        assert found.count - before.count < 10_000
+
+    @pytest.mark.parametrize('name', ['S1_summer_33', 'S1_summer', 'S1_winter_34'])
+    def test_of_the_archive(self, own_root: Path, tmp_path: Path, name: str) -> None:
+        """A folder with a name of the archive may lie elsewhere."""
+        before = Listing(own_root).files
+        (path,) = (own_root / 'test').rglob(name)
+        place = path.rename(tmp_path / 'elsewhere')
+        path.symlink_to(place)
+        assert Listing(own_root).files == before
+
+    def test_of_another_name(self, own_root: Path, tmp_path: Path) -> None:
+        before = Listing(own_root).files
+        (own_root / 'test' / 'S1_summer').rename(tmp_path / 'S1_summer')
+        (own_root / 'test' / 'other').symlink_to(tmp_path / 'S1_summer')
+        assert len(Listing(own_root).files) == len(before) - 1
+
+
 class TestLists:
     def test_precedence(self, own_root: Path) -> None:
         write_list(own_root / 'one_train_sample.csv', [('fall_5', 1)])
@@ -266,6 +306,69 @@ class TestLists:
         (own_root / 'test.csv').write_text(','.join(fields))
         with pytest.raises(ValueError, match=r'test\.csv, line 1: .*leads out of'):
             PlanetCR(own_root, 'test')
+
+    @needs_posix
+    @pytest.mark.parametrize('kind', ['pipe', 'folder', 'nothing', 'itself', 'device'])
+    def test_no_file(self, own_root: Path, kind: str) -> None:
+        """To pass over it would change the splits in silence."""
+        path = own_root / 'val.csv'
+        if kind == 'pipe':
+            os.mkfifo(path)
+        elif kind == 'folder':
+            path.mkdir()
+        else:
+            target = {'nothing': 'nowhere', 'itself': path.name, 'device': '/dev/zero'}
+            path.symlink_to(target[kind])
+        for split in ('train', 'val'):
+            with pytest.raises(ValueError, match=r'val\.csv'):
+                PlanetCR(own_root, split)  # ty: ignore[invalid-argument-type]
+        assert len(PlanetCR(own_root, 'test')) == 3
+
+    def test_huge(self, own_root: Path) -> None:
+        """A file that takes no place on the disk, and more than all memory."""
+        path = own_root / 'test.csv'
+        write_list(path, [('winter_34', 1)])
+        os.truncate(path, 2**42)
+        with pytest.raises(ValueError, match=rf'test\.csv .*{2**42} bytes'):
+            PlanetCR(own_root, 'test')
+
+    def test_long_name(self, own_root: Path) -> None:
+        fields = line('winter_34', 1).split(',')
+        fields[2] = 'a' * 100_000
+        (own_root / 'test.csv').write_text(','.join(fields))
+        with pytest.raises(ValueError, match=r'test\.csv, line 1') as error:
+            PlanetCR(own_root, 'test')
+        assert len(str(error.value)) < 1000
+
+    @needs_posix
+    def test_through_a_link(self, own_root: Path, tmp_path: Path) -> None:
+        """Files that a list names must be among those of the archive."""
+        outside = tmp_path / 'outside'
+        name = 'S1_winter_34_p_1.tif'
+        outside.mkdir()
+        shutil.copy(next(own_root.rglob(name)), outside / name)
+        (own_root / 'test' / 'way').symlink_to(outside)
+        fields = line('winter_34', 1).split(',')
+        fields[2] = f'way/{name}'
+        write_list(own_root / 'test.csv', [('winter_34', 2)])
+        with (own_root / 'test.csv').open('a') as file:
+            file.write(','.join(fields))
+        with pytest.warns(UserWarning, match=f'way/{name}'):
+            dataset = PlanetCR(own_root, 'test')
+        assert dataset.index['patch'].tolist() == ['winter_34_p_2']
+        assert not any('way' in path for path in dataset.files)
+
+    def test_zeros_in_front(self, own_root: Path) -> None:
+        """The number 01 is not that of patch 1."""
+        fields = line('winter_34', 1).split(',')
+        fields[2] = fields[2].replace('_p_1', '_p_01')
+        (own_root / 'test.csv').write_text(
+            line('winter_34', 2) + '\n' + ','.join(fields)
+        )
+        with pytest.warns(UserWarning, match=r'2 patch\(s\)'):
+            dataset = PlanetCR(own_root, 'test')
+        assert dataset.index['patch'].tolist() == ['winter_34_p_2']
+        assert set(dataset.left_out) == {'winter_34_p_1', 'winter_34_p_01'}
 
     def test_not_a_patch(self, own_root: Path) -> None:
         fields = line('winter_34', 1).split(',')

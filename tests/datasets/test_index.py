@@ -15,22 +15,17 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 import torch
 from pyproj import CRS
 from rasterio.warp import transform_bounds
-from systems import full_disk, needs_linux
+from systems import full_disk, needs_linux, needs_posix
 
 from torchgeo_planetcr.datasets import PlanetCR, index
-from torchgeo_planetcr.datasets.index import (
-    FILENAME,
-    FORMAT,
-    ArchiveIndex,
-    index_path,
-    open_index,
-)
+from torchgeo_planetcr.datasets.index import FILENAME, FORMAT, ArchiveIndex, open_index
 from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
@@ -78,6 +73,11 @@ def indexed(small_root: Path) -> Path:
     open_index(small_root)
     assert (small_root / FILENAME).is_file()
     return small_root
+
+
+def kept_path(root: Path) -> str | None:
+    """Where the index of a tree is kept."""
+    return open_index(root).path
 
 
 def find(root: Path, modality: ModalityName, patch: str = PATCH) -> Path:
@@ -157,10 +157,9 @@ def leftovers(*folders: Path) -> list[str]:
 class TestFresh:
     def test_made_at_first_use(self, small_root: Path, cache: Path) -> None:
         path = small_root / FILENAME
-        assert index_path(small_root) is None
         assert not path.exists()
         PlanetCR(small_root)
-        assert index_path(small_root) == str(path)
+        assert kept_path(small_root) == str(path)
         assert not cache.exists()
         assert leftovers(small_root) == []
 
@@ -639,21 +638,45 @@ def flip_in_data(path: Path) -> None:
     path.write_bytes(content)
 
 
-def edit(path: Path, **changes: Any) -> None:
-    """Change what the index says of itself."""
+def change_column(path: Path, name: str, change: Callable[[Any], Any]) -> None:
+    """Change the first value of a column, and write the index as it should be."""
+    table = pq.read_table(path)
+    number = table.schema.get_field_index(name)
+    values = table[name].to_pylist()
+    values[0] = change(values[0])
+    field = table.schema.field(number)
+    column = pa.array(values, field.type)
+    pq.write_table(table.set_column(number, field, column), path)
+
+
+def change_notes(path: Path) -> None:
     table = pq.read_table(path)
     metadata = dict(table.schema.metadata)
-    kept = json.loads(metadata[b'PANDAS_ATTRS']) | changes
+    kept = json.loads(metadata[b'PANDAS_ATTRS'])
+    kept |= {'notes': {'test': 'made up'}, 'errors': {'train': 'made up'}}
     metadata[b'PANDAS_ATTRS'] = json.dumps(kept).encode()
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def make_older(path: Path) -> None:
-    edit(path, format=FORMAT - 1)
+#: What somebody may have written into an index.
+MADE_UP: list[tuple[str, Callable[[Any], Any]]] = [
+    ('cloudy', lambda path: '../../../etc/passwd'),
+    ('clear', lambda path: path.replace('_1', '_2')),
+    ('cloudy_offset', lambda offset: offset + 2),
+    ('cloudy_dtype', lambda dtype: '|O'),
+    ('cloudy_xmin', lambda xmin: xmin + 3),
+    ('cloudy_crs', lambda crs: 'EPSG:32733'),
+    ('cloudy_nodata', lambda nodata: 1234),
+    ('cloudy_size', lambda size: None),
+    ('cloudy_problem', lambda problem: 'made up'),
+    ('aoi', lambda aoi: '../../outside'),
+    ('split', lambda split: 'test'),
+    ('cloud_cover', lambda cover: 0.123),
+]
 
 
-def make_newer(path: Path) -> None:
-    edit(path, format=FORMAT + 1)
+def drop_mark(path: Path) -> None:
+    pq.write_table(pq.read_table(path), path)
 
 
 def drop_column(path: Path) -> None:
@@ -661,8 +684,35 @@ def drop_column(path: Path) -> None:
     pq.write_table(table.drop('sentinel1_crs'), path)
 
 
-def drop_metadata(path: Path) -> None:
-    pq.write_table(pq.read_table(path).replace_schema_metadata({}), path)
+def link_elsewhere(path: Path) -> None:
+    """Also a link to an index that is in order."""
+    path.symlink_to(path.rename(path.with_name('other.parquet')))
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_to_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to('/dev/zero')
+
+
+def fill_with_nothing(path: Path) -> None:
+    """A file that takes no place on the disk, and more than all memory."""
+    os.truncate(path, 2**42)
+
+
+def make_bomb(path: Path) -> None:
+    """Some kilobytes that become gigabytes."""
+    schema = pq.read_schema(path)
+    rows = 1_000_000
+    columns = [pa.nulls(rows, field.type) for field in schema]
+    columns[0] = pa.repeat(pa.scalar('x' * 10), rows)
+    with pq.ParquetWriter(path, schema, compression='zstd') as writer:
+        for _ in range(10):
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def write_other_parquet(path: Path) -> None:
@@ -670,6 +720,21 @@ def write_other_parquet(path: Path) -> None:
 
 
 class TestDamaged:
+    def check_made_anew(self, root: Path, damage: Callable[[Path], None]) -> None:
+        """All is as if there were no index, but for one warning that names it."""
+        path = root / FILENAME
+        expected = open_index(root)
+        damage(path)
+        with pytest.warns(
+            UserWarning, match=f'The index {path} cannot be used'
+        ) as caught:
+            found = open_index(root)
+        assert len(caught) == 1
+        check_same(found, expected)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            check_same(open_index(root), expected)
+
     @pytest.mark.parametrize(
         'damage',
         [
@@ -677,29 +742,42 @@ class TestDamaged:
             empty,
             randomize,
             flip_in_data,
-            make_older,
-            make_newer,
+            drop_mark,
             drop_column,
-            drop_metadata,
+            change_notes,
             write_other_parquet,
+            fill_with_nothing,
+            make_bomb,
         ],
     )
     def test_made_anew(
         self, indexed: Path, root: Path, damage: Callable[[Path], None]
     ) -> None:
-        path = indexed / FILENAME
+        self.check_made_anew(indexed, damage)
+        check_pixels(indexed, root)
+
+    @needs_posix
+    @pytest.mark.parametrize('damage', [link_elsewhere, make_pipe, link_to_device])
+    def test_no_regular_file(
+        self, indexed: Path, damage: Callable[[Path], None]
+    ) -> None:
+        self.check_made_anew(indexed, damage)
+
+    @pytest.mark.parametrize(('name', 'change'), MADE_UP)
+    def test_made_up(
+        self, indexed: Path, name: str, change: Callable[[Any], Any]
+    ) -> None:
+        """Nothing in an index is believed that was not derived here."""
+        self.check_made_anew(indexed, lambda path: change_column(path, name, change))
+
+    @pytest.mark.parametrize('step', [-1, 1])
+    def test_of_another_version(
+        self, indexed: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    ) -> None:
         expected = open_index(indexed)
-        damage(path)
-        with pytest.warns(
-            UserWarning, match=f'The index {path} cannot be used'
-        ) as caught:
-            found = open_index(indexed)
-        assert len(caught) == 1
-        check_same(found, expected)
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
+        monkeypatch.setattr(index, 'FORMAT', FORMAT + step)
+        with pytest.warns(UserWarning, match=FILENAME):
             check_same(open_index(indexed), expected)
-            check_pixels(indexed, root)
 
     def test_every_place(self, indexed: Path) -> None:
         """A flipped byte anywhere is noticed, or without effect on what is read."""
@@ -725,11 +803,85 @@ class TestDamaged:
         (small_root / FILENAME).mkdir()
         check_pixels(small_root, root)
         (path,) = cache.iterdir()
-        assert index_path(small_root) == str(path)
+        assert kept_path(small_root) == str(path)
         before = state(path)
         check_pixels(small_root, root)
         assert state(path) == before
         assert leftovers(small_root, cache) == []
+
+
+class TestOtherUsers:
+    """Each user has a key. What one has indexed, another indexes anew, once."""
+
+    @pytest.fixture
+    def become(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str], None]:
+        """Function that makes this process one of another user's."""
+
+        def become(name: str) -> None:
+            for variable in ('XDG_CACHE_HOME', 'XDG_DATA_HOME'):
+                monkeypatch.setenv(variable, str(tmp_path / name))
+
+        become('first')
+        return become
+
+    def test_index_of_a_stranger(
+        self, become: Callable[[str], None], small_root: Path
+    ) -> None:
+        expected = open_index(small_root)
+        become('second')
+        with pytest.warns(UserWarning, match=f'{FILENAME} cannot be used'):
+            check_same(open_index(small_root), expected)
+        forge_all(small_root)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            check_same(open_index(small_root), expected)
+
+    @pytest.mark.skipif(
+        not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='only root gives away'
+    )
+    def test_shared_folder(
+        self, become: Callable[[str], None], small_root: Path
+    ) -> None:
+        """An index of a user who can write to the folder, too, stays as it is."""
+        expected = open_index(small_root)
+        path = small_root / FILENAME
+        os.chown(path, 12345, -1)
+        before = state(path)
+        become('second')
+        with pytest.warns(UserWarning, match=f'{FILENAME} cannot be used'):
+            found = open_index(small_root)
+        assert found.path != str(path)
+        check_same(found, expected)
+        forge_all(small_root)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            check_same(open_index(small_root), expected)
+            become('first')
+            check_same(open_index(small_root), expected)
+        assert state(path) == before
+
+    def test_no_key(
+        self,
+        become: Callable[[str], None],
+        small_root: Path,
+        root: Path,
+        tmp_path: Path,
+    ) -> None:
+        """Without a place for a key, all works, but takes its time."""
+        (tmp_path / 'file').touch()
+        become('file/home')
+        for _ in range(2):
+            with pytest.warns(UserWarning, match='cannot be kept') as caught:
+                found = open_index(small_root)
+            assert len(caught) == 1
+            assert found.path is None
+            assert found.table.num_rows == 6
+        assert not (small_root / FILENAME).exists()
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)
+            check_pixels(small_root, root)
 
 
 class TestPlaces:
@@ -785,7 +937,7 @@ class TestPlaces:
         path = locked / 'occupied' / FILENAME
         assert path.is_file()
         os.utime(kept, (0, 0))
-        assert index_path(locked) == str(path)
+        assert kept_path(locked) == str(path)
         before = state(kept)
         forge_all(locked)
         open_index(locked)
@@ -802,7 +954,7 @@ class TestPlaces:
             assert len(caught) == 1
             assert str(locked) in str(caught[0].message)
             assert len(dataset) == 3
-        assert index_path(locked) is None
+        assert kept_path(locked) is None
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)
             check_pixels(locked, root)

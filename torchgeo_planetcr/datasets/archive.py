@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader, TextIOWrapper
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -19,14 +20,23 @@ import pandas as pd
 from pyarrow.fs import FileInfo, FileSelector, FileType, LocalFileSystem
 from torchgeo.datasets.utils import Path
 
-from ..raster.header import Stamp
+from ..raster.header import Stamp, open_regular
 from .modalities import LIST_COLUMNS, MODALITIES
-from .patch_files import FILENAME, MODALITY_OF_PREFIX, SEASONS
+from .patch_files import FILENAME, FOLDER, MODALITY_OF_PREFIX, SEASONS
 
 SPLITS = ('train', 'val', 'test')
 
 #: Splits that have a folder.
 FOLDERS = ('train', 'test')
+
+#: Levels of folders: of a split, a modality and season, and an area.
+DEPTH = 3
+
+#: Bytes of a list at most. One of all patches of Planet-CR has less than a tenth.
+MAX_LIST_SIZE = 200_000_000
+
+#: Characters of a name in a list that a message shows.
+MAX_NAME = 200
 
 #: Share of the areas of the folder ``train`` that are for ``val`` if there is no list.
 VALIDATION_SHARE = 0.1
@@ -53,16 +63,17 @@ class Listing:
         self.root = root
         #: Of each folder: paths below the root, sizes and modification times of its files.
         self.folders: list[tuple[list[str], list[int], list[int]]] = []
-        parts = []
-        for split in FOLDERS:
-            folder = os.path.join(os.path.abspath(root), split)
-            entries = _list_folder(folder, recursive=False)
-            self._add(entries)
-            parts += [e.path for e in entries if e.type == FileType.Directory]
+        start = os.path.abspath(root)
+        folders = [os.path.join(start, split) for split in FOLDERS]
         # The operating system lists several folders at once, without Python's lock.
         with ThreadPoolExecutor(THREADS) as executor:
-            for entries in executor.map(_list_folder, parts):
-                self._add(entries)
+            for level in range(DEPTH):
+                parts = [folders[i::THREADS] for i in range(THREADS)]
+                folders = []
+                for entries in executor.map(_list_folders, parts):
+                    self._add(entries)
+                    if level < DEPTH - 1:
+                        folders += [e.path for e in entries if _may_be_entered(e)]
 
     def _add(self, entries: list[FileInfo]) -> None:
         """Add the files among the entries of a folder."""
@@ -88,7 +99,8 @@ class Listing:
             digest.update(np.array([sizes, mtimes_ns], dtype=np.int64).tobytes())
         for split in SPLITS:
             if path := find_list(self.root, split):
-                stat = os.stat(path)
+                # A link to nothing has no more than itself
+                stat = os.stat(path, follow_symlinks=os.path.exists(path))
                 listed = (
                     os.path.relpath(path, self.root),
                     stat.st_size,
@@ -97,12 +109,17 @@ class Listing:
                 digest.update(repr(listed).encode())
         return digest.hexdigest()
 
-    def files(self) -> dict[str, Stamp | None]:
-        """Find the files of the data set, by their paths below the root.
+    @property
+    def count(self) -> int:
+        """Number of files of any name."""
+        return sum(len(paths) for paths, _, _ in self.folders)
 
-        Returns:
-            The stamp of each file whose name follows the rule of the archive. It is None
-            for a file that has an ``.aux.xml`` file beside it, as it depends on that.
+    @functools.cached_property
+    def files(self) -> dict[str, Stamp | None]:
+        """Stamps of the files of the data set, by their paths below the root.
+
+        They have names that follow the rule of the archive. The stamp is None for a file
+        that has an ``.aux.xml`` file beside it, as it depends on that.
         """
         files: dict[str, Stamp | None] = {}
         for paths, sizes, mtimes_ns in self.folders:
@@ -117,17 +134,36 @@ class Listing:
         return files
 
 
-def _list_folder(folder: str, recursive: bool = True) -> list[FileInfo]:
-    """List what is in a folder, which need not exist."""
-    if not os.path.isdir(folder):
-        return []
-    try:
-        selector = FileSelector(folder, recursive=recursive)
-        return LocalFileSystem().get_file_info(selector)
-    except UnicodeError as error:
-        raise OSError(
-            f'{folder} holds a file or folder whose name is not UTF-8: rename it ({error})'
-        ) from error
+def _list_folders(folders: Iterable[str]) -> list[FileInfo]:
+    """List what is in folders, which need not exist."""
+    entries: list[FileInfo] = []
+    for folder in folders:
+        selector = FileSelector(folder, allow_not_found=True)
+        try:
+            entries += LocalFileSystem().get_file_info(selector)
+        except NotADirectoryError:
+            continue
+        except UnicodeError as error:
+            raise OSError(
+                f'{folder} holds a file or folder whose name is not UTF-8: rename it '
+                f'({error})'
+            ) from error
+    return entries
+
+
+def _may_be_entered(entry: FileInfo) -> bool:
+    """Whether to list what is in a folder.
+
+    A link to a folder could lead back, or through the whole disk: only one that is called
+    like a folder of the archive is followed.
+    """
+    return entry.type == FileType.Directory and (
+        FOLDER.fullmatch(entry.base_name) is not None or not os.path.islink(entry.path)
+    )
+
+
+class ListError(ValueError):
+    """Raised when a list cannot be used."""
 
 
 class Patches(NamedTuple):
@@ -171,7 +207,7 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
         if listed := find_list(root, split):
             try:
                 splits[split] = _to_frame(_read_list(listed, folder))
-            except ValueError as error:
+            except ListError as error:
                 # Neither train nor val is known without the list of the other.
                 for name in (split,) if split == 'test' else ('train', 'val'):
                     errors[name] = str(error)
@@ -202,12 +238,13 @@ def list_patches(root: Path, files: Collection[str]) -> Patches:
 
 def _to_frame(files: Iterable[str]) -> pd.DataFrame:
     """One row for each patch, in the order of areas and numbers."""
-    patches: dict[tuple[int, int, int], dict[str, str | None]] = {}
+    patches: dict[tuple[int, int, str, int, str], dict[str, str | None]] = {}
     for filepath in files:
         match = FILENAME.fullmatch(filepath.rpartition('/')[2])
         if match:
             prefix, season, area, number, _ = match.groups()
-            key = (SEASONS.index(season), int(area), int(number))
+            # Numbers with zeros in front are those of other patches
+            key = (SEASONS.index(season), int(area), area, int(number), number)
             row = patches.get(key)
             if row is None:
                 aoi = f'{season}_{area}'
@@ -235,42 +272,60 @@ def find_list(root: Path, split: str) -> str | None:
     """
     for name in (f'csv/{split}.csv', f'{split}.csv', f'one_{split}_sample.csv'):
         path = os.path.join(root, name)
-        if os.path.isfile(path):
+        # To pass over what is no file would change the splits in silence
+        if os.path.lexists(path):
             return path
     return None
 
 
 def _read_list(path: str, folder: str) -> Iterator[str]:
     """Yield the files in a list, whose paths are relative to the folder."""
-    # Spreadsheet programs write a byte order mark at the start.
-    with open(path, newline='', encoding='utf-8-sig') as file:
-        try:
-            rows = list(csv.reader(file))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f'{path} is not a CSV file: {error}') from error
-        for number, row in enumerate(rows, start=1):
-            if not row:
-                continue
-            if len(row) != len(LIST_COLUMNS):
-                raise ValueError(
-                    f'{path}, line {number}: {len(row)} columns instead of the '
-                    f'{len(LIST_COLUMNS)} paths {", ".join(LIST_COLUMNS)}'
-                )
-            for modality, name in zip(LIST_COLUMNS, row):
-                name = name.strip()
-                if os.path.isabs(name) or '..' in PurePath(name).parts:
-                    raise ValueError(
-                        f'{path}, line {number}: {name!r} leads out of {folder}: write '
-                        'paths that are relative to this folder'
-                    )
-                match = FILENAME.fullmatch(os.path.basename(name))
-                prefix = MODALITIES[modality].folder
-                if not match or match['prefix'] != prefix:
-                    raise ValueError(
-                        f'{path}, line {number}: {name!r} is not the name of a '
-                        f'{modality} file, {prefix}_<season>_<n>_p_<m>'
-                    )
-                yield f'{folder}/{PurePath(name).as_posix()}'
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_LIST_SIZE:
+                raise ValueError(f'it has {size} bytes')
+            # Spreadsheet programs write a byte order mark at the start.
+            with TextIOWrapper(
+                BufferedReader(file), encoding='utf-8-sig', newline=''
+            ) as text:
+                for number, row in enumerate(csv.reader(text), start=1):
+                    yield from _read_row(row, f'{path}, line {number}', folder)
+    except ListError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise ListError(f'{path} is not a readable list: {error}') from error
+
+
+def _read_row(row: list[str], place: str, folder: str) -> Iterator[str]:
+    """Yield the files in a row of a list."""
+    if not row:
+        return
+    if len(row) != len(LIST_COLUMNS):
+        raise ListError(
+            f'{place}: {len(row)} columns instead of the {len(LIST_COLUMNS)} paths '
+            f'{", ".join(LIST_COLUMNS)}'
+        )
+    for modality, name in zip(LIST_COLUMNS, row):
+        name = name.strip()
+        if os.path.isabs(name) or '..' in PurePath(name).parts:
+            raise ListError(
+                f'{place}: {_shorten(name)} leads out of {folder}: write paths that are '
+                'relative to this folder'
+            )
+        match = FILENAME.fullmatch(os.path.basename(name))
+        prefix = MODALITIES[modality].folder
+        if not match or match['prefix'] != prefix:
+            raise ListError(
+                f'{place}: {_shorten(name)} is not the name of a {modality} file, '
+                f'{prefix}_<season>_<n>_p_<m>'
+            )
+        yield f'{folder}/{PurePath(name).as_posix()}'
+
+
+def _shorten(name: str) -> str:
+    """Name of a file for a message, which must not grow with it."""
+    return repr(name if len(name) <= MAX_NAME else f'{name[:MAX_NAME]}...')
 
 
 def _validation_areas(aois: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -134,13 +134,17 @@ def _find_means(header: RasterHeader) -> _Means:
         # One gap in a window must not read a scene to its end
         means = _mean_of_parts(header, _spread_windows(grid))
     if math.isnan(means.measured[0]):
-        lines = max(MAX_PIXELS // grid.width, 1)
-        parts = [
-            (row, 0, min(lines, grid.height - row), grid.width)
-            for row in range(0, grid.height, lines)
-        ]
-        means = _mean_of_parts(header, parts)
+        means = _mean_of_parts(header, _parts(grid))
     return means
+
+
+def _parts(grid: Grid) -> Iterator[tuple[int, int, int, int]]:
+    """Windows that fill a grid and that memory holds, see :func:`_spread_windows`."""
+    width = min(grid.width, MAX_PIXELS)
+    height = MAX_PIXELS // width
+    for row in range(0, grid.height, height):
+        for col in range(0, grid.width, width):
+            yield row, col, min(height, grid.height - row), min(width, grid.width - col)
 
 
 def _spread_windows(grid: Grid) -> list[tuple[int, int, int, int]]:
@@ -374,9 +378,9 @@ class PlanetCRCloudMask(NativeRasterDataset):
         Raises:
             OSError: If the mask cannot be read.
         """
-        grid = header.grid
-        mask = _read_mask(header, 0, 0, grid.height, grid.width)
-        return np.count_nonzero(mask) / mask.size
+        parts = _parts(header.grid)
+        count = sum(np.count_nonzero(_read_mask(header, *part)) for part in parts)
+        return count / (header.grid.height * header.grid.width)
 
 
 def _read_mask(

@@ -4,8 +4,9 @@
 """Index of a Planet-CR folder, which is kept from one opening to the next.
 
 The headers of all files are read once and kept in a GeoParquet file of all patches, which
-geopandas and QGIS open too. Its content is checked each time: the size and modification time
-of each file are compared, and the headers of files that have changed are read again.
+geopandas and QGIS open too. An index that was made by another user, or changed since, is not
+believed. The sizes and modification times of files are compared each time, and the headers of
+files that have changed are read again.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,21 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
-from ..raster.header import HEADER_SCHEMA, HeaderTable, RasterHeader, Stamp
+from ..raster.header import (
+    HEADER_SCHEMA,
+    HeaderTable,
+    RasterHeader,
+    Stamp,
+    open_regular,
+)
 from ..raster.read import read_headers
 from ..raster.write import appears_whole
 from .archive import TEXT_COLUMNS, Listing, list_patches
 from .components import COMPONENTS, PlanetCRCloudMask
 from .footprints import WGS84, reproject, to_boxes
+from .mark import add_mark, has_mark, user_key
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
+from .patch_files import check_patch_raster
 
 #: Name of the index in the folder that it describes.
 FILENAME = 'planetcr_index.parquet'
@@ -45,6 +54,10 @@ PATCH_COLUMNS = (*TEXT_COLUMNS, 'cloud_cover')
 
 #: Columns of a file of a patch: its header, or the reason why it cannot be read.
 FILE_SCHEMA = HEADER_SCHEMA.append(pa.field('problem', pa.string()))
+
+#: Bytes of an index at most: for itself, and for each file that is there. Real ones have a
+#: hundredth.
+MIN_LIMIT, LIMIT_PER_FILE = 2**20, 2**12
 
 #: Text that replaces the folder in the reasons why files cannot be read, as the folder may
 #: be moved.
@@ -66,6 +79,8 @@ class ArchiveIndex(NamedTuple):
     notes: dict[str, str]
     #: The reason why a split cannot be used, of those that cannot.
     errors: dict[str, str]
+    #: Where the index is kept, None if it is not.
+    path: str | None = None
 
     def select(self, rows: pa.BooleanArray | NDArray[np.bool_]) -> 'ArchiveIndex':
         """Part of the index.
@@ -146,9 +161,9 @@ class ArchiveIndex(NamedTuple):
 def open_index(root: Path) -> ArchiveIndex:
     """Open the index of a Planet-CR folder. Make or update it first if necessary.
 
-    It is kept in ``planetcr_index.parquet`` in *root* or, if that cannot be written, in
-    the user's cache folder. Only files that were added or changed, and those that could
-    not be read before, are read.
+    It is kept in ``planetcr_index.parquet`` in *root* or, if that cannot be written or is
+    of another user, in the user's cache folder. Only files that were added or changed, and
+    those that could not be read before, are read.
 
     Args:
         root: Folder that holds ``train`` and ``test``.
@@ -160,12 +175,17 @@ def open_index(root: Path) -> ArchiveIndex:
         OSError: If a folder cannot be read.
     """
     listing = Listing(root)
-    known, fingerprint = _load(root)
-    if fingerprint == listing.fingerprint and not _can_read_more(known):
+    try:
+        key = user_key()
+    except OSError as error:
+        _warn_not_kept(root, [error])
+        return _update(listing, _empty_index(root))
+    known, fingerprint = _load(listing, key)
+    if fingerprint == listing.fingerprint and not _can_read_more(listing, known):
         return known
     index = _update(listing, known)
     if index.table.num_rows:
-        _save(index, listing.fingerprint)
+        return index._replace(path=_save(index, listing.fingerprint, key))
     return index
 
 
@@ -174,30 +194,22 @@ def _prefix(root: Path) -> str:
     return os.path.join(root or os.curdir, '')
 
 
-def index_path(root: Path) -> str | None:
-    """Path of the kept index of a folder.
-
-    Args:
-        root: Folder that holds ``train`` and ``test``.
-
-    Returns:
-        The newest index in the possible places, None if there is none.
-    """
-    times: dict[str, float] = {}
-    for path in _places(root):
-        # Another process may replace it at this moment.
-        with contextlib.suppress(OSError):
-            if os.path.isfile(path):
-                times[path] = os.path.getmtime(path)
-    return max(times, key=lambda path: times[path], default=None)
-
-
 def _places(root: Path) -> tuple[str, str]:
     """Where an index may be kept: in the folder, or in the user's cache folder."""
     folder = os.fsencode(os.path.realpath(root))
     name = hashlib.blake2b(folder, digest_size=8).hexdigest()
     cache = platformdirs.user_cache_dir('torchgeo-planetcr', appauthor=False)
     return _prefix(root) + FILENAME, os.path.join(cache, f'{name}.parquet')
+
+
+def _kept(root: Path) -> dict[str, os.stat_result]:
+    """What lies in the possible places of an index, the newest first."""
+    found: dict[str, os.stat_result] = {}
+    for path in _places(root):
+        # Another process may replace it at this moment.
+        with contextlib.suppress(OSError):
+            found[path] = os.lstat(path)
+    return dict(sorted(found.items(), key=lambda item: -item[1].st_mtime_ns))
 
 
 def _column_name(modality: ModalityName, name: str) -> str:
@@ -220,45 +232,60 @@ def _index_schema() -> pa.Schema:
     )
 
 
-def _load(root: Path) -> tuple[ArchiveIndex, str | None]:
-    """Load the kept index and the fingerprint of its files, or make an empty index."""
-    schema = _index_schema()
-    path = index_path(root)
-    if path is not None:
+def _empty_index(root: Path) -> ArchiveIndex:
+    """Make an index without patches."""
+    return ArchiveIndex(root, _index_schema().empty_table(), {}, {})
+
+
+def _load(listing: Listing, key: bytes) -> tuple[ArchiveIndex, str | None]:
+    """Load the newest index with the user's mark and the fingerprint of its files.
+
+    If there is none, the index is empty and the fingerprint None.
+    """
+    root, problems = listing.root, []
+    for path in _kept(root):
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                kept = json.loads(file.schema_arrow.metadata[b'PANDAS_ATTRS'])
-                if kept['format'] != FORMAT:
-                    raise ValueError(f'it has format {kept["format"]}, not {FORMAT}')
-                if kept['patches'] != file.metadata.num_rows:
-                    raise ValueError('it holds other patches than were indexed')
-                table = file.read(schema.names).cast(schema)
-            index = ArchiveIndex(root, table, kept['notes'], kept['errors'])
-            return index, kept['fingerprint']
-        # Arrow raises almost any kind of error for a damaged file.
-        except Exception as error:  # noqa: BLE001
-            warnings.warn(
-                f'The index {path} cannot be used and is made again: {error}',
-                UserWarning,
-            )
-    return ArchiveIndex(root, schema.empty_table(), {}, {}), None
+            content = _read(path, MIN_LIMIT + LIMIT_PER_FILE * listing.count)
+            if not has_mark(content, key, FORMAT):
+                raise ValueError('it was made by another user or version, or changed')
+        except (OSError, ValueError) as error:
+            problems.append(f'{path} cannot be used and is made again: {error}')
+            continue
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            kept = json.loads(file.schema_arrow.metadata[b'PANDAS_ATTRS'])
+            table = file.read(_index_schema().names).cast(_index_schema())
+        index = ArchiveIndex(root, table, kept['notes'], kept['errors'], path)
+        return index, kept['fingerprint']
+    if problems:
+        warnings.warn(f'The index {problems[0]}', UserWarning)
+    return _empty_index(root), None
 
 
-def _can_read_more(index: ArchiveIndex) -> bool:
+def _read(path: str, limit: int) -> bytes:
+    """Read a regular file that is no link and has no more bytes than are plausible."""
+    if os.path.islink(path):
+        raise OSError('it is a link')
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(f'it has {size} bytes')
+        return file.read(limit)
+
+
+def _can_read_more(listing: Listing, index: ArchiveIndex) -> bool:
     """Whether a file can be read now that could not when the index was made."""
     for modality in MODALITIES:
-        problems = index.column(f'{modality}_problem')
-        if problems.notna().any():
-            paths = index.filepaths(modality)[problems.notna()].tolist()
-            found, _ = read_headers(paths, COMPONENTS[modality].read_header)
-            if found:
+        problems = index.column(f'{modality}_problem').notna()
+        if problems.any():
+            paths = index.column(modality)[problems].tolist()
+            if any(_read_headers(listing, modality, paths)[0]):
                 return True
     return False
 
 
 def _update(listing: Listing, known: ArchiveIndex) -> ArchiveIndex:
     """Make an index, and reuse what is known of files that have not changed."""
-    root, files = listing.root, listing.files()
+    root, files = listing.root, listing.files
     patches, notes, errors = list_patches(root, files)
     errors = {
         split: error.replace(_prefix(root), ROOT) for split, error in errors.items()
@@ -278,7 +305,7 @@ def _update(listing: Listing, known: ArchiveIndex) -> ArchiveIndex:
                     rows.pop(path, None)
         missing = [path for path in paths if path is not None and path not in rows]
         rows |= {path: row for row, path in enumerate(missing, start=len(old))}
-        table = pa.concat_tables([old, _read_files(root, modality, missing)])
+        table = pa.concat_tables([old, _read_files(listing, modality, missing)])
         table = table.take(pa.array([rows.get(path) for path in paths], pa.int64()))
         columns |= zip(names, table.columns)
         new.update(missing)
@@ -332,19 +359,37 @@ def _update_cloud_cover(
     }
 
 
-def _read_files(root: Path, modality: ModalityName, paths: list[str]) -> pa.Table:
-    """Read the headers of files. Those that cannot be read have a problem instead."""
-    prefix = _prefix(os.path.abspath(root))
+def _read_headers(
+    listing: Listing, modality: ModalityName, paths: Iterable[str]
+) -> tuple[dict[str, RasterHeader], dict[str, str]]:
+    """Read the headers of files of patches, or the reasons why they cannot be used."""
+    prefix, files = _prefix(os.path.abspath(listing.root)), listing.files
+    # A list may name what is not there, or lies behind a link that is not followed
+    problems = {
+        path: f'{prefix}{path} is in no folder of the archive: copy it there'
+        for path in paths
+        if path not in files
+    }
 
     def read(path: str) -> RasterHeader:
         header = COMPONENTS[modality].read_header(prefix + path)
+        check_patch_raster(header, modality)
         return header._replace(filepath=path)
 
-    headers, problems = read_headers(paths, read, f'Indexing {modality}')
+    present = [path for path in paths if path in files]
+    headers, unreadable = read_headers(present, read, f'Indexing {modality}')
+    return headers, {
+        path: problem.replace(prefix, ROOT)
+        for path, problem in (problems | unreadable).items()
+    }
+
+
+def _read_files(listing: Listing, modality: ModalityName, paths: list[str]) -> pa.Table:
+    """Read the headers of files. Those that cannot be used have a problem instead."""
+    headers, problems = _read_headers(listing, modality, paths)
     found = HeaderTable.from_headers(headers.values()).table
     unreadable = [
-        {'filepath': path, 'problem': problem.replace(prefix, ROOT)}
-        for path, problem in problems.items()
+        {'filepath': path, 'problem': problem} for path, problem in problems.items()
     ]
     table = pa.concat_tables(
         [
@@ -372,35 +417,50 @@ def _read_cloud_cover(
     return cover, {path: text.replace(prefix, ROOT) for path, text in problems.items()}
 
 
-def _save(index: ArchiveIndex, fingerprint: str) -> None:
-    """Keep an index in the first place that can be written."""
+def _save(index: ArchiveIndex, fingerprint: str, key: bytes) -> str | None:
+    """Keep an index, with the user's mark, in the first place that can be written."""
     # Columns of integers must stay such, even if numbers of missing files are null.
     frame = index.table.to_pandas(types_mapper=pd.ArrowDtype)
     patches = GeoDataFrame(frame, geometry=_footprints(index), crs=WGS84)
     patches.attrs = {
+        # For those who read the file with other programs
         'format': FORMAT,
-        'fingerprint': fingerprint,
         'patches': len(patches),
+        'fingerprint': fingerprint,
         'notes': index.notes,
         'errors': index.errors,
     }
-    errors = []
+    errors: list[OSError] = []
     for path in _places(index.root):
         try:
+            _check_owner(path)
             # A process that opens the index meanwhile sees the old one or the new one.
             with appears_whole(path) as (unfinished,):
-                patches.to_parquet(
-                    unfinished,
-                    compression='zstd',
-                    index=False,
-                    write_page_checksum=True,
-                )
-            return
+                patches.to_parquet(unfinished, compression='zstd', index=False)
+                with open(unfinished, 'r+b') as file:
+                    content = add_mark(file.read(), key, FORMAT)
+                    file.seek(0)
+                    file.write(content)
+            return path
         except OSError as error:
-            errors.append(str(error))
+            errors.append(error)
+    _warn_not_kept(index.root, errors)
+    return None
+
+
+def _check_owner(path: str) -> None:
+    """Refuse to replace the index of another user, who would replace it in turn."""
+    # Windows does not tell whose a file is
+    is_known = os.path.lexists(path) and hasattr(os, 'geteuid')
+    if is_known and os.lstat(path).st_uid != os.geteuid():
+        raise OSError(f'{path} is the index of another user')
+
+
+def _warn_not_kept(root: Path, errors: Iterable[OSError]) -> None:
+    """Warn that an index cannot be kept."""
     warnings.warn(
-        f'The index of {index.root} cannot be kept and will be made again each time: '
-        + '; '.join(errors),
+        f'The index of {root} cannot be kept and will be made again each time: '
+        + '; '.join(map(str, errors)),
         UserWarning,
     )
 

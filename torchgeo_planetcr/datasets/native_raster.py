@@ -3,12 +3,12 @@
 
 """Raster files of any number of coordinate reference systems as a data set."""
 
+import fnmatch
 import functools
-import glob
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,8 @@ def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> Non
 def find_in_folder(folder: Path, pattern: str) -> list[str]:
     """Find files in a folder and its folders.
 
+    A link to a folder is followed once, unless it leads back to where *folder* lies.
+
     Args:
         folder: Local folder, whatever characters its name has, or VSI path.
         pattern: Glob expression for the names of the files.
@@ -76,9 +78,34 @@ def find_in_folder(folder: Path, pattern: str) -> list[str]:
         Sorted list of paths.
     """
     if os.path.isdir(folder):
-        path = os.path.join(glob.escape(os.fspath(folder)), '**', pattern)
-        return sorted(glob.iglob(path, recursive=True))
+        return sorted(_walk(os.fspath(folder), pattern))
     return find_files(folder, pattern)
+
+
+def _walk(folder: str, pattern: str) -> Iterator[str]:
+    """Yield what :func:`find_in_folder` finds in a local folder."""
+    start = os.path.realpath(folder)
+    seen = {start}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [
+            f for f in folders if _enters(os.path.join(parent, f), start, seen)
+        ]
+        for name in (*names, *folders):
+            if fnmatch.fnmatch(name, pattern) and not name.startswith('.'):
+                yield os.path.join(parent, name)
+
+
+def _enters(folder: str, start: str, seen: set[str]) -> bool:
+    """Whether to enter a folder below another, and that it was seen if so."""
+    if os.path.basename(folder).startswith('.'):
+        return False
+    if not os.path.islink(folder):
+        return True
+    place = os.path.realpath(folder)
+    if place in seen or os.path.join(start, '').startswith(os.path.join(place, '')):
+        return False
+    seen.add(place)
+    return True
 
 
 class NativeRasterDataset(NativeGeoDataset, RasterDataset):

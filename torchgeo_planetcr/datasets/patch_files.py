@@ -3,6 +3,7 @@
 
 """Files of patches: how they are called, and how new ones are written."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
 from ..raster.grid import Grid
+from ..raster.header import RasterHeader
 from ..raster.write import appears_whole, cannot_write, write_geotiff
 from .modalities import GRID_ORDER, MODALITIES, ModalityName
 
@@ -20,6 +22,13 @@ SEASONS = ('spring', 'summer', 'fall', 'winter')
 
 #: Height and width of patches in pixels of 3 m.
 PATCH_SIZE = 300
+
+#: Pixels of a raster of a patch at most, and bytes of each of them: far more than any has,
+#: and so few that memory holds them.
+MAX_PIXELS, MAX_PIXEL_SIZE = 100 * PATCH_SIZE**2, 64
+
+#: Share by which the size of pixels may differ from that of their modality.
+SIZE_TOLERANCE = 1e-6
 
 #: Name of an area: season and number.
 AREA = re.compile(rf'({"|".join(SEASONS)})_(0|[1-9]\d*)')
@@ -30,7 +39,12 @@ MODALITY_OF_PREFIX = {row.folder: name for name, row in MODALITIES.items()}
 #: Name of a file of a patch.
 FILENAME = re.compile(
     rf'(?P<prefix>{"|".join(MODALITY_OF_PREFIX)})_(?P<season>{"|".join(SEASONS)})_'
-    r'(?P<area>\d+)_p_(?P<number>\d+)\.(tif|npy)'
+    r'(?P<area>[0-9]{1,18})_p_(?P<number>[0-9]{1,18})\.(tif|npy)'
+)
+
+#: Name of a folder: of a modality and season, or of an area.
+FOLDER = re.compile(
+    rf'({"|".join(MODALITY_OF_PREFIX)})_({"|".join(SEASONS)})(_[0-9]+)?'
 )
 
 
@@ -68,6 +82,32 @@ def cloudy_path(mask_path: str) -> str:
     mask, image = MODALITIES['cloud_mask'], MODALITIES['cloudy']
     names = [name.replace(mask.folder, image.folder, 1) for name in names]
     return os.path.join(head, *names).removesuffix(mask.suffix) + image.suffix
+
+
+def check_patch_raster(header: RasterHeader, modality: ModalityName) -> None:
+    """Check that a raster can be one of a patch.
+
+    Args:
+        header: Header of the file.
+        modality: Its modality.
+
+    Raises:
+        ValueError: If its pixels have another size than those of the modality, or if
+            there are too many of them.
+    """
+    path, grid, layout = header.filepath, header.grid, header.layout
+    resolution = MODALITIES[modality].resolution
+    if not all(math.isclose(r, resolution, rel_tol=SIZE_TOLERANCE) for r in grid.res):
+        raise ValueError(
+            f'{path} has pixels of {grid.xres:g} x {grid.yres:g} instead of '
+            f'{resolution:g} x {resolution:g}'
+        )
+    size = 0 if layout is None else layout.count * np.dtype(layout.dtype).itemsize
+    if grid.height * grid.width > MAX_PIXELS or size > MAX_PIXEL_SIZE:
+        raise ValueError(
+            f'{path} has {grid.height} x {grid.width} pixels, of {size} bytes each if '
+            'it is not compressed: that is too much for a patch'
+        )
 
 
 def write_patch(

@@ -31,6 +31,9 @@ from .native_raster import NativeRasterDataset, report_problems
 from .patch_files import SEASONS
 from .plot import plot_sample
 
+#: Share of a pixel by which the edges of rasters of one patch may differ.
+LATTICE_TOLERANCE = 0.01
+
 
 class PlanetCRNotFoundError(DatasetNotFoundError):
     """Raised when a folder holds no patch of a split of Planet-CR."""
@@ -228,18 +231,17 @@ class PlanetCR(NativeGeoDataset):
         if reasons:
             patches = patches.select(usable.to_numpy())
         headers = {modality: patches.headers(modality) for modality in self.modalities}
-        covered = np.ones(patches.table.num_rows, dtype=bool)
+        is_good = np.ones(patches.table.num_rows, dtype=bool)
         for modality in self.modalities:
-            covers = _covers(headers[modality], headers[reference])
-            for row in np.flatnonzero(covered & ~covers).tolist():
+            fits = _fits(modality, headers[modality], headers[reference])
+            for row in np.flatnonzero(is_good & ~fits).tolist():
                 source, patch = headers[modality][row], headers[reference][row]
-                reasons[patches.table['patch'][row].as_py()] = (
-                    f'{source.filepath} ({source.grid.crs}) does not cover '
-                    f'{patch.filepath} ({patch.grid.crs})'
+                reasons[patches.table['patch'][row].as_py()] = _describe_misfit(
+                    source, patch
                 )
-            covered &= covers
-        if not covered.all():
-            patches = patches.select(covered)
+            is_good &= fits
+        if not is_good.all():
+            patches = patches.select(is_good)
             headers = {m: patches.headers(m) for m in self.modalities}
         #: Patches that are left out, and why.
         self.left_out = reasons
@@ -406,18 +408,38 @@ class PlanetCR(NativeGeoDataset):
         )
 
 
-def _covers(sources: HeaderTable, patches: HeaderTable) -> NDArray[np.bool_]:
-    """Whether rasters cover patches, except for less than one pixel of the raster."""
-    xmin, ymin, xmax, ymax = sources.bounds().T
-    west, south, east, north = patches.bounds().T
-    xres, yres = sources.numbers('xres'), sources.numbers('yres')
-    return (
-        (sources.objects('crs') == patches.objects('crs'))
-        & (xmin - xres < west)
-        & (ymin - yres < south)
-        & (xmax + xres > east)
-        & (ymax + yres > north)
+def _fits(
+    modality: ModalityName, sources: HeaderTable, patches: HeaderTable
+) -> NDArray[np.bool_]:
+    """Whether rasters have the place of their patches.
+
+    Coarse ones end less than one of their pixels from the edges of the patch. All others
+    have its pixels.
+    """
+    edges = np.abs(sources.bounds() - patches.bounds())
+    fits = sources.objects('crs') == patches.objects('crs')
+    is_coarse = MODALITIES[modality].is_coarse
+    for name, columns in (('xres', [0, 2]), ('yres', [1, 3])):
+        size = sources.numbers(name)
+        limit = size if is_coarse else LATTICE_TOLERANCE * size
+        fits &= (edges[:, columns] < limit[:, np.newaxis]).all(axis=1)
+        if not is_coarse:
+            # As exact as Grid.same_lattice: pixels that differ would be interpolated
+            fits &= np.isclose(size, patches.numbers(name), rtol=1e-9, atol=0)
+    if not is_coarse:
+        for name in ('height', 'width'):
+            fits &= sources.numbers(name) == patches.numbers(name)
+    return fits
+
+
+def _describe_misfit(source: RasterHeader, patch: RasterHeader) -> str:
+    """Reason why a raster does not have the place of its patch."""
+    first, second = (
+        f'{path} ({grid.crs}, {grid.height} x {grid.width} pixels of {grid.xres:g} from '
+        f'{grid.xmin:.10g}, {grid.ymax:.10g})'
+        for path, grid, *_ in (source, patch)
     )
+    return f'{first} does not cover {second}, or more than that'
 
 
 def _nearest_window(source: Grid, grid: Grid) -> Grid:
