@@ -1,9 +1,11 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,52 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['unknown-command'])
     assert 'unknown-command' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['evaluate', 'fit'])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: path.write_bytes(b'out: caf\xe9\n'),
+        lambda path: path.write_text('out: x\n', encoding='utf-16'),
+        lambda path: path.write_bytes(b'out: a\0b\n'),
+        lambda path: path.write_text('out: [x\n'),
+        lambda path: path.write_text('[' * 100_000),
+        lambda path: path.write_text('hello\n'),
+        lambda path: path.write_text('[1, 2]\n'),
+        lambda path: path.write_text('unknown_argument: 1\n'),
+        lambda path: path.write_text('overwrite: {a: 1}\nseed_everything: {a: 1}\n'),
+    ],
+    ids=[
+        'pipe',
+        'folder',
+        'Latin-1',
+        'UTF-16',
+        'NUL',
+        'YAML',
+        'deep',
+        'text',
+        'list',
+        'unknown',
+        'type',
+    ],
+)
+def test_damaged_configuration(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    damage: Callable[[Path], object],
+) -> None:
+    """The error names it."""
+    config = tmp_path / 'my_config.yaml'
+    damage(config)
+    args = [str(root), 'copy'] if command == 'evaluate' else []
+    with pytest.raises(SystemExit) as caught:
+        main([command, f'--config={config}', *args])
+    assert str(config) in f'{caught.value.code} {capsys.readouterr().err}'
 
 
 def test_no_data(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, signature
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -35,6 +35,7 @@ from .evaluation import evaluate
 from .inference import PlanetCRTrainer, remove_clouds
 from .memory import keep_memory
 from .preparation import make_patches
+from .raster.text import read_text
 from .simulation import simulate, simulate_scene
 from .summary import index, info
 from .tasks import CloudRemoval
@@ -111,6 +112,54 @@ FLAGS = ('--overwrite',)
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
+
+
+class NamesConfig(ArgumentParser):
+    """Parser whose errors name the configuration files that were given."""
+
+    #: The files.
+    configs: tuple[str, ...] = ()
+
+    def parse_path(self, path: Path, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a configuration file.
+
+        Args:
+            path: The file.
+            *args: As jsonargparse has them.
+            **kwargs: As jsonargparse has them.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            OSError: If it is no text.
+        """
+        self.configs += (os.fspath(path),)
+        read_text(path)
+        try:
+            return super().parse_path(path, *args, **kwargs)
+        except (RecursionError, ValueError) as error:
+            self.error(str(error), error)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print an error, and end.
+
+        Args:
+            message: What is wrong.
+            ex: The error behind it.
+        """
+        parsers: list[Any] = [self]
+        for action in self._actions:
+            # That of a command is read by a parser of its own
+            if isinstance(action.choices, Mapping):
+                parsers += action.choices.values()
+        if configs := [path for parser in parsers for path in parser.configs]:
+            message = f'{message} (read from {", ".join(configs)})'
+        super().error(message, ex)
+
+
+class TrainerParser(NamesConfig, LightningArgumentParser):
+    """Parser of the commands that run a trainer."""
 
 
 class PlanetCRCLI(LightningCLI):
@@ -220,6 +269,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
         model_class=BaseTask,
         datamodule_class=BaseDataModule,
         trainer_class=PlanetCRTrainer,
+        parser_class=TrainerParser,
         seed_everything_default=0,
         parser_kwargs={
             'prog': 'planetcr',
@@ -245,7 +295,7 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     """
     function = COMMANDS[name]
     description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
-    parser = ArgumentParser(prog=f'planetcr {name}', description=description)
+    parser = NamesConfig(prog=f'planetcr {name}', description=description)
     parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
     lists = [
         key

@@ -159,6 +159,17 @@ class TestTree:
         assert record['about'].startswith('Simulated by torchgeo-planetcr.')
         assert (record['areas'], record['patches'], record['seed']) == (10, 2, 1)
 
+    @pytest.mark.parametrize('text', ['', '[' * 100_000, '9' * 10_000, 'caf\xe9'])
+    def test_damaged_record(self, tmp_path: Path, text: str) -> None:
+        """It is named, and replaced if that is asked for."""
+        record = tmp_path / 'simulation.json'
+        record.write_text(text, encoding='latin-1')
+        with pytest.raises(OSError, match=f'{record} .*--overwrite'):
+            simulate(tmp_path, areas=2, patches=1)
+        assert list(tmp_path.iterdir()) == [record]
+        simulate(tmp_path, areas=2, patches=1, overwrite=True)
+        assert json.loads(record.read_text())['areas'] == 2
+
     def test_neighbors(self, world: Path) -> None:
         """Patches of an area adjoin, and the land continues from one to the next."""
         for path in sorted(world.glob('*/planet_cloudfree_*/*/*_p_1.tif')):

@@ -14,6 +14,7 @@ from torchgeo.datasets.utils import Path
 from ..datasets.archive import FOLDERS, find_list
 from ..datasets.modalities import MODALITIES
 from ..datasets.patch_files import AREA, SEASONS, patch_path
+from ..raster.text import read_json
 from ..raster.write import exists_error, write_text
 
 #: Folder of the records beside those of the splits.
@@ -91,8 +92,7 @@ class Area:
                     )
             return
         try:
-            with open(self.record, encoding='utf-8') as file:
-                before = json.load(file)
+            before = read_json(self.record)
         except FileNotFoundError:
             if there := [folder for folder in self._folders if os.path.exists(folder)]:
                 raise exists_error(
@@ -100,11 +100,10 @@ class Area:
                     ADVICE,
                 ) from None
             return
-        except ValueError as error:
+        except OSError as error:
             raise OSError(
-                f'{self.record} is damaged, and does not say what the patches of '
-                f'{self.name} were made of ({error}): {ADVICE} with --overwrite '
-                '(overwrite=True)'
+                f'{error}. It says what the patches of {self.name} were made of: {ADVICE} '
+                'with --overwrite (overwrite=True)'
             ) from error
         if before != self.made_of:
             changed = [

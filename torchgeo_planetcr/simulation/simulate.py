@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, patch_path, write_patch
 from ..raster.grid import Grid
+from ..raster.text import read_json
 from ..raster.write import exists_error, write_text
 from .area import COARSE_PATCH_SIZE, Area, choose_area, image_description, simulate_area
 from .checks import MAX_SEED, check_range
@@ -106,10 +107,9 @@ def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> Non
         **arguments,
     }
     path = os.path.join(root, RECORD_NAME)
-    if os.path.isfile(path):
-        with open(path, encoding='utf-8') as file:
-            if json.load(file) == record:
-                return
+    if os.path.lexists(path):
+        if _holds(path, record, overwrite):
+            return
         if not overwrite:
             raise exists_error(f'{root} holds another simulation, see {path}')
         for folder in ('train', 'test', 'csv'):
@@ -127,6 +127,19 @@ def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> Non
                 'choose another folder, or add the simulation to it',
             )
     write_text(path, json.dumps(record, indent=2) + '\n')
+
+
+def _holds(path: str, record: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the record of a simulation is this one."""
+    try:
+        return read_json(path) == record
+    except OSError as error:
+        if overwrite:
+            return False
+        raise OSError(
+            f'{error}. It says what was simulated: replace it, and the simulation, with '
+            '--overwrite (overwrite=True)'
+        ) from error
 
 
 def _split_areas(seed: int, areas: int) -> dict[int, Split]:
