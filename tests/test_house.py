@@ -40,6 +40,9 @@ ROOMS = (
     'main',
 )
 
+#: What opens a raster. Some take a mode, by which they write.
+OPENERS = ('rasterio.open', 'DatasetReader')
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -183,11 +186,12 @@ def circles(package: Path) -> list[str]:
 
 
 def opened_to_read(package: Path) -> list[str]:
-    """Find each call of rasterio.open that does not write."""
+    """Find each call that opens a raster to read it."""
     found = []
     for module in modules_of(package).values():
         for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == 'rasterio.open':
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ''
+            if isinstance(node, ast.Call) and name in OPENERS:
                 modes = [word.value for word in node.keywords if word.arg == 'mode']
                 modes += node.args[1:2]
                 if not modes or ast.unparse(modes[0]) not in ("'w'", "'r+'", "'w+'"):
@@ -338,9 +342,10 @@ def test_finds_where_files_are_opened(tmp_path: Path) -> None:
 with rasterio.open(path) as a, rasterio.open(path, 'w') as b:
     c = rasterio.open(path, mode='r+', driver=driver)
     d = rasterio.open(path, 'r')
+    e = DatasetReader(path, driver=driver)
 """
     house = build(tmp_path / 'house', {'raster/read.py': text})
-    assert opened_to_read(house) == ['raster.read:2', 'raster.read:4']
+    assert opened_to_read(house) == ['raster.read:2', 'raster.read:4', 'raster.read:5']
 
 
 def test_finds_messages_of_pieces(tmp_path: Path) -> None:

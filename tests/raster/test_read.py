@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from geopandas.testing import assert_geodataframe_equal
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ from torchgeo_planetcr.raster.header import RasterHeader, Stamp
 from torchgeo_planetcr.raster.read import (
     PAGE_SIZE,
     FileChangedError,
+    UnreadableError,
+    open_raster,
     read_array_header,
     read_headers,
     read_pixels,
@@ -576,3 +579,113 @@ def test_impossible_place(tmp_path: Path, transform: Affine, compress: str) -> N
     )
     with pytest.raises((OSError, ValueError), match=r'a\.tif'):
         read_raster_header(str(path))
+
+
+def mosaic_of(source: Path | str) -> str:
+    """Content of a mosaic of GDAL of another file, or of an address."""
+    return (
+        '<VRTDataset rasterXSize="30" rasterYSize="20"><SRS>EPSG:32646</SRS>'
+        '<GeoTransform>500001,3,0,2000004,0,-3</GeoTransform>'
+        '<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{source}</SourceFilename>'
+        '<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+
+
+class TestOpenRaster:
+    """No file makes GDAL read another one, or an address."""
+
+    @pytest.fixture
+    def secret(self, tmp_path: Path) -> Path:
+        """Another file of the user."""
+        return write(tmp_path / 'secret.tif', np.full((1, 20, 30), 777, np.uint16))
+
+    @pytest.fixture
+    def own(self, tmp_path: Path) -> Path:
+        """A file of large pixels, and none of the other's."""
+        return write(tmp_path / 'own.tif', np.full((1, 40, 60), 5, np.uint16))
+
+    @pytest.mark.parametrize('name', ['a.tif', 'a.vrt', 'a.jp2', 'a'])
+    def test_mosaic(self, tmp_path: Path, secret: Path, name: str) -> None:
+        """Whatever its name."""
+        path = tmp_path / name
+        path.write_text(mosaic_of(secret))
+        with pytest.raises(UnreadableError, match=re.escape(str(path))):
+            open_raster(str(path))
+        with open_raster(str(path), 'VRT') as dataset:
+            assert (dataset.read() == 777).all()
+
+    @pytest.mark.parametrize('driver', ['PNG', 'ENVI', 'HFA', 'MRF'])
+    def test_other_formats(self, tmp_path: Path, own: Path, driver: str) -> None:
+        path = tmp_path / 'a.tif'
+        rasterio.shutil.copy(own, path, driver=driver)
+        with pytest.raises(UnreadableError, match=r'a\.tif'):
+            open_raster(str(path))
+
+    def test_jpeg_2000(self, tmp_path: Path, own: Path) -> None:
+        path = tmp_path / 'a.jp2'
+        rasterio.shutil.copy(
+            own, path, driver='JP2OpenJPEG', reversible='YES', quality=100
+        )
+        with open_raster(str(path)) as dataset:
+            assert (dataset.read() == 5).all()
+            assert dataset.crs == 'EPSG:32646'
+
+    @pytest.mark.parametrize('suffix', ['.ovr', '.OVR', '.msk', '.MSK'])
+    def test_sidecar_that_is_a_mosaic(
+        self, own: Path, secret: Path, suffix: str
+    ) -> None:
+        sidecar = Path(f'{own}{suffix}')
+        sidecar.write_text(mosaic_of(secret))
+        with pytest.raises(UnreadableError, match=re.escape(str(sidecar))):
+            open_raster(str(own))
+
+    def test_sidecar_of_other_capitals(self, own: Path, secret: Path) -> None:
+        """GDAL does not find it."""
+        Path(f'{own}.oVr').write_text(mosaic_of(secret))
+        with open_raster(str(own)) as dataset:
+            assert (dataset.read(out_shape=(1, 20, 30)) == 5).all()
+
+    def test_overviews_beside_it(self, own: Path) -> None:
+        """Those that GDAL makes are used."""
+        with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(own, 'r+') as dataset:
+            dataset.build_overviews([2])
+        assert Path(f'{own}.ovr').exists()
+        with open_raster(str(own)) as dataset:
+            assert dataset.overviews(1) == [2]
+
+    @pytest.mark.parametrize('sidecar', [False, True])
+    @pytest.mark.parametrize(
+        ('domain', 'key'),
+        [('OVERVIEWS', 'OVERVIEW_FILE'), ('ProxyOverviewRequest', 'FILENAME')],
+    )
+    def test_overviews_elsewhere(
+        self, own: Path, secret: Path, domain: str, key: str, sidecar: bool
+    ) -> None:
+        """Metadata, in the file or beside it, that name the file that holds them."""
+        if sidecar:
+            Path(f'{own}.aux.xml').write_text(
+                f'<PAMDataset><Metadata domain="{domain}"><MDI key="{key}">{secret}</MDI>'
+                '</Metadata></PAMDataset>'
+            )
+        else:
+            with rasterio.open(own, 'r+') as dataset:
+                dataset.update_tags(0, domain, **{key: str(secret)})
+        with pytest.raises(UnreadableError, match=re.escape(str(own))):
+            open_raster(str(own))
+
+    def test_no_python(self, tmp_path: Path) -> None:
+        """GDAL runs no code of a mosaic, even of one that may be read."""
+        path, canary = tmp_path / 'a.vrt', tmp_path / 'canary'
+        path.write_text(
+            '<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:32646</SRS>'
+            '<GeoTransform>500001,3,0,2000004,0,-3</GeoTransform><VRTRasterBand dataType="Byte" '
+            'band="1" subClass="VRTDerivedRasterBand">'
+            '<PixelFunctionLanguage>Python</PixelFunctionLanguage>'
+            '<PixelFunctionType>f</PixelFunctionType><PixelFunctionCode><![CDATA['
+            f'\ndef f(*args, **kwargs):\n    open({str(canary)!r}, "w")\n]]>'
+            '</PixelFunctionCode></VRTRasterBand></VRTDataset>'
+        )
+        with open_raster(str(path), 'VRT') as dataset, pytest.raises(OSError):
+            dataset.read()
+        assert not canary.exists()

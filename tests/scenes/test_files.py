@@ -1,6 +1,9 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +50,17 @@ class TestFindScenes:
 
     def test_folder(self, tmp_path: Path) -> None:
         scenes = touch(
-            tmp_path / 'scenes', 'a.tif', f'deep/er/{SCENE}', 'm.TIFF', 'n[1].vrt'
+            tmp_path / 'scenes', 'a.tif', f'deep/er/{SCENE}', 'm.TIFF', 'n[1].tif'
         )
         touch(tmp_path / 'scenes', f'deep/er/{UDM2}', 'a.xml', 'b.png', 'c_DN_UDM.tif')
+        touch(tmp_path / 'scenes', 'd.vrt')
         s1 = tmp_path / 's1.tif'
         found = find_scenes(tmp_path / 'scenes', s1)
         assert found == [SceneFiles(str(path), (str(s1),)) for path in scenes]
 
     def test_glob(self, tmp_path: Path) -> None:
         touch(tmp_path, 'x/a.tif', 'x/b.img', 'y/a.tif', 'y/deep/c.tif', 'y/c_udm2.tif')
+        touch(tmp_path, 'x/c.VRT')
         s1 = tmp_path / 's1.tif'
 
         def names(pattern: str) -> list[str]:
@@ -202,6 +207,48 @@ class TestFindScenes:
         if text is not None:
             table.write_text(text)
         with pytest.raises(error, match=f'{table} .*{message}'):
+            find_scenes(table)
+
+    @pytest.mark.parametrize(
+        'name',
+        ['/vsicurl/http://127.0.0.1/x.tif', '/vsizip/x.zip/x.tif', 'x.vrt', '../X.VRT'],
+    )
+    def test_table_of_other_than_files(self, tmp_path: Path, name: str) -> None:
+        """An address, an archive or a mosaic, by the row."""
+        table = tmp_path / 'scenes.csv'
+        table.write_text(f'cloudy,s1\na.tif,b.tif\nc.tif,{name}\n')
+        with pytest.raises(ValueError, match=f'{table} .* in row 2') as caught:
+            find_scenes(table)
+        assert name in str(caught.value)
+
+    def test_table_in_this_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A name in it never becomes a prefix of GDAL's."""
+        (tmp_path / 'scenes.csv').write_text('cloudy,s1\nGTIFF_DIR:1:/x.tif,b.tif\n')
+        monkeypatch.chdir(tmp_path)
+        (found,) = find_scenes('scenes.csv')
+        assert found == SceneFiles('./GTIFF_DIR:1:/x.tif', ('./b.tif',))
+
+    @pytest.mark.parametrize(
+        'damage',
+        [
+            lambda path: os.mkfifo(path),
+            lambda path: path.symlink_to('/dev/zero'),
+            lambda path: path.mkdir(),
+            lambda path: path.symlink_to(path),
+            lambda path: path.write_bytes(b'cloudy,s1\na\0.tif,b.tif\n'),
+            lambda path: path.write_text('cloudy,s1\nä,b\n', encoding='utf-16'),
+            lambda path: path.write_text('cloudy,s1\nä,b\n', encoding='latin-1'),
+        ],
+        ids=['pipe', 'device', 'folder', 'loop', 'NUL', 'UTF-16', 'Latin-1'],
+    )
+    def test_table_that_is_no_text(
+        self, tmp_path: Path, damage: Callable[[Path], object]
+    ) -> None:
+        table = tmp_path / 'scenes.csv'
+        damage(table)
+        with pytest.raises(OSError, match=re.escape(str(table))):
             find_scenes(table)
 
     def test_wrong_arguments(self, tmp_path: Path) -> None:

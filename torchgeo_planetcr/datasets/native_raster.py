@@ -123,7 +123,8 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     Files must be north-up and georeferenced.
     """
 
-    #: The one GDAL driver that may read the files, None for any.
+    #: The one GDAL driver that may read the files, None for those of
+    #: :data:`~torchgeo_planetcr.raster.read.DRIVERS`.
     driver: str | None = None
 
     def __init__(

@@ -52,6 +52,17 @@ CLOCK_TICK = 1e-3
 #: A disk reads whole pages: bytes between two lines that fill less than one cost nothing.
 PAGE_SIZE = 4096
 
+#: GDAL's drivers of formats in which no file can name others, or addresses, that hold its
+#: pixels. What a file is called does not tell its format.
+DRIVERS = ('GTiff', 'JP2OpenJPEG')
+
+#: What follows in the names of files that hold overviews and masks of a raster.
+SIDECARS = ('.ovr', '.OVR', '.msk', '.MSK')
+
+#: Domains of metadata by which a raster of any format can name another file, or an address,
+#: for its overviews.
+OTHER_FILES = ('OVERVIEWS', 'ProxyOverviewRequest')
+
 #: Bytes to read of a NumPy file: all of the header of an array that is no structure.
 ARRAY_HEAD_SIZE = 128
 
@@ -95,21 +106,48 @@ def open_raster(path: str, driver: str | None = None, **options: Any) -> Dataset
     """Open a raster file for reading.
 
     Args:
-        path: Any file that GDAL reads.
-        driver: The one GDAL driver that may read it.
+        path: A GeoTIFF or JPEG 2000, or any file of the format of *driver*.
+        driver: The one GDAL driver that may read it (defaults to :data:`DRIVERS`).
         **options: Options of GDAL for opening it.
 
     Returns:
         The open file.
 
     Raises:
-        UnreadableError: If it cannot be read.
+        UnreadableError: If it cannot be read, or would have GDAL read other files than
+            those beside it.
     """
     try:
         _check_regular(path)
-        return rasterio.open(path, driver=driver, **options)
+        if driver != 'VRT':
+            _check_sidecars(path)
+        # GDAL then finds no sidecar files but those that were checked
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='TRUE'):
+            # Unlike rasterio.open, this takes several drivers
+            dataset = DatasetReader(path, driver=driver or list(DRIVERS), **options)
+    except UnreadableError:
+        raise
     except OSError as error:
         raise UnreadableError(f'{path} is not a readable raster: {error}') from error
+    if driver != 'VRT' and any(
+        domain in OTHER_FILES for domain in dataset.tag_namespaces()
+    ):
+        dataset.close()
+        raise UnreadableError(
+            f'{path} names another file that holds its overviews: write it again, for '
+            'example with `gdal_translate`'
+        )
+    return dataset
+
+
+def _check_sidecars(path: str) -> None:
+    """Refuse overviews and masks beside a raster that are no rasters themselves."""
+    for suffix in SIDECARS:
+        if os.path.lexists(path + suffix):
+            with warnings.catch_warnings():
+                # It has the place of the raster
+                warnings.simplefilter('ignore', NotGeoreferencedWarning)
+                open_raster(path + suffix, 'GTiff').close()
 
 
 def check_place(dataset: DatasetReader) -> None:
@@ -218,8 +256,16 @@ def check_whole(path: str, blocks: NDArray[np.bool_] | bool = True) -> None:
     Raises:
         OSError: If a block is not there, or not all of it.
     """
+    try:
+        _check_blocks(path, np.asarray(blocks))
+    except UnreadableError as error:
+        # Nothing is wrong with what was read
+        raise OSError(str(error)) from error
+
+
+def _check_blocks(path: str, needed: NDArray[np.bool_]) -> None:
+    """Check a GeoTIFF, see :func:`check_whole`."""
     end = os.path.getsize(path)
-    needed = np.asarray(blocks)
     with open_raster(path) as dataset:
         levels = [None, *range(len(dataset.overviews(1)))]
     for level in levels:
@@ -297,7 +343,7 @@ def read_raster_header(
     """Read the header of a raster file, and check that all of it is there.
 
     Args:
-        filepath: Any file that GDAL reads.
+        filepath: The file, see :func:`open_raster`.
         count: Number of bands that the file must have at least.
         driver: The one GDAL driver that may read it.
 
@@ -424,7 +470,7 @@ class FileHandles:
         """Open a raster file for reading, or find it open.
 
         Args:
-            header: Header of any file that GDAL reads.
+            header: Header of the file, see :func:`open_raster`.
             driver: The one GDAL driver that may read it.
 
         Returns:

@@ -4,6 +4,7 @@
 """Files that belong to scenes, and how they are found."""
 
 import glob
+import io
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +15,15 @@ from rasterio.warp import transform_bounds
 from torchgeo.datasets.utils import Path
 
 from ..datasets.native_raster import find_in_folder, report_problems
-from ..raster.read import check_place, open_raster
+from ..raster.read import check_place
+from ..raster.text import read_text
+from .layer import is_mosaic, open_layer
 
 #: Names of rasters in a folder.
-SUFFIXES = ('.tif', '.tiff', '.vrt')
+SUFFIXES = ('.tif', '.tiff')
+
+#: How addresses and archives begin that GDAL would read instead of a file.
+ADDRESS = '/vsi'
 
 #: Part of the name of Planet's usable data masks, which lie beside the scenes.
 UDM = 'udm'
@@ -53,7 +59,8 @@ def find_scenes(
         cloudy: A scene, a folder, a glob expression, or a sequence of these; or a CSV
             file with the columns ``cloudy``, ``s1`` and, if there are masks, ``mask``,
             whose paths start at its own folder. Planet's masks (UDM) are not taken from
-            folders and glob expressions.
+            folders and glob expressions. Neither these nor a CSV file bring mosaics
+            (``.vrt``) or addresses, which name other files: name them yourself.
         s1: Images of Sentinel-1, named in the same way. Each scene gets all that meet
             it. If there is a file for each file of *cloudy*, they are paired in order.
         masks: Cloud masks, named in the same way. Each scene gets the one with its name,
@@ -120,8 +127,9 @@ def find_scenes(
 def _read_table(path: Path) -> list[SceneFiles]:
     """Read a list of scenes."""
     try:
+        text = io.StringIO(read_text(path))
         table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True
+            text, dtype=str, keep_default_na=False, skipinitialspace=True
         )
     except (OSError, ValueError) as error:
         raise OSError(f'{path} is not a readable CSV file: {error}') from error
@@ -135,8 +143,16 @@ def _read_table(path: Path) -> list[SceneFiles]:
         raise ValueError(
             f'{path} has no rows, or cells that are empty: name a file in each'
         )
-    folder = os.path.dirname(path)
+    # What it begins with then never makes GDAL look elsewhere
+    folder = os.path.dirname(path) or os.curdir
     files = table.map(lambda name: os.path.join(folder, name))
+    for number, row in enumerate(files.itertuples(index=False), start=1):
+        for name in row:
+            if name.startswith(ADDRESS) or is_mosaic(name):
+                raise ValueError(
+                    f'{path} names {name} in row {number}, which is no file that holds '
+                    'pixels: name one, as `gdal_translate` makes it'
+                )
     return [
         SceneFiles(row['cloudy'], (row['s1'],), row.get('mask'))
         for _, row in files.iterrows()
@@ -182,7 +198,8 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
         found += [
             file
             for file in files
-            if with_masks or UDM not in os.path.basename(file).lower()
+            if (with_masks or UDM not in os.path.basename(file).lower())
+            and not is_mosaic(file)
         ]
     return list(dict.fromkeys(found))
 
@@ -218,7 +235,7 @@ def _find_meeting(
 
 def _footprint(path: str) -> shapely.Polygon:
     """Bounds of a raster in longitude and latitude."""
-    with open_raster(path) as dataset:
+    with open_layer(path) as dataset:
         check_place(dataset)
         left, bottom, right, top = transform_bounds(
             dataset.crs, 'EPSG:4326', *dataset.bounds

@@ -47,6 +47,29 @@ def find_data(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     return (image != nodata).any(axis=0)
 
 
+def open_layer(path: str) -> DatasetReader:
+    """Open a raster that a user names.
+
+    What its content is decides how it is read, but for a mosaic of GDAL: it names other
+    files, and is only read if its own name says that it is one.
+
+    Args:
+        path: A GeoTIFF, a JPEG 2000, or a mosaic called ``.vrt``.
+
+    Returns:
+        The open file.
+
+    Raises:
+        UnreadableError: If it cannot be read.
+    """
+    return open_raster(path, 'VRT' if is_mosaic(path) else None)
+
+
+def is_mosaic(path: str) -> bool:
+    """Whether a file is called as mosaics of GDAL are."""
+    return path.lower().endswith('.vrt')
+
+
 class OpenFiles:
     """Files that are open until this is closed, or at the end of a with statement."""
 
@@ -86,7 +109,7 @@ class Layer(OpenFiles):
         """Initialize a new Layer instance.
 
         Args:
-            path: Raster in any CRS.
+            path: Raster in any CRS, see :func:`open_layer`.
             find_bands: Function that finds the bands to read (defaults to all bands).
             grid: Grid on which it is read, onto which other pixels are warped (defaults
                 to its own).
@@ -106,7 +129,7 @@ class Layer(OpenFiles):
         self.path = os.fspath(path)
         with ExitStack() as stack:
             # Not as a context, which rasterio lets only the thread that entered it leave
-            self.dataset = open_raster(self.path)
+            self.dataset = open_layer(self.path)
             stack.callback(self.dataset.close)
             check_place(self.dataset)
             #: Bands that are read, from 1.
