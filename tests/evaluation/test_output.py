@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import csv
 import json
 import math
 import os
@@ -88,6 +89,13 @@ class TestWrite:
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / 'patches.csv'), ROWS)
         assert (tmp_path / 'report.html').read_text() == 'new'
         assert (tmp_path / 'notes.txt').read_text() == 'old'
+
+    def test_formulas(self, tmp_path: Path) -> None:
+        """Names of folders are no formulas to a spreadsheet."""
+        write(tmp_path, 'csv', ROWS.assign(method='=1+1'), {}, '')
+        with (tmp_path / 'patches.csv').open() as file:
+            methods = {row['method'] for row in csv.DictReader(file)}
+        assert methods == {"'=1+1"}
 
     @pytest.mark.parametrize('table', ['parquet', 'csv'])
     @pytest.mark.parametrize('value', [math.nan, {1, 2}])

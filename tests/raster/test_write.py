@@ -1,23 +1,34 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import contextlib
+import errno
 import math
+import multiprocessing
 import os
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from rasterio.enums import Interleaving
+from rasterio.errors import RasterioIOError
 
 from torchgeo_planetcr.raster import write as writing
 from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.raster.read import UnreadableError
 from torchgeo_planetcr.raster.write import (
+    UNFINISHED,
     appears_whole,
     cannot_write,
     check_absent,
     exists_error,
+    unfinished_folder,
+    write_csv,
     write_geotiff,
     write_text,
 )
@@ -84,6 +95,132 @@ class TestAppearsWhole:
             appears_whole(tmp_path / 'a' / 'b.txt'),
         ):
             pass
+
+    @pytest.mark.parametrize(
+        'error',
+        [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RasterioIOError('no space')],
+    )
+    def test_names_the_file(self, tmp_path: Path, error: Exception) -> None:
+        """Whatever a library says, the error tells which file cannot be written."""
+        path = tmp_path / 'a.txt'
+        with (
+            pytest.raises(
+                OSError, match=rf'{path} cannot be written.*{re.escape(str(error))}'
+            ),
+            appears_whole(path) as (unfinished,),
+        ):
+            Path(unfinished).write_text('half')
+            raise error
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        'error', [UnreadableError('b.tif'), cannot_write('b.tif', OSError('full'))]
+    )
+    def test_keeps_other_names(self, tmp_path: Path, error: OSError) -> None:
+        """Of a file that is read, or of one of several that are written."""
+        with pytest.raises(type(error)) as caught, appears_whole(tmp_path / 'a.txt'):
+            raise error
+        assert caught.value is error
+
+
+@contextlib.contextmanager
+def writer(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A process that writes to a folder, and what it has not finished."""
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+
+    def write() -> None:
+        with unfinished_folder(folder) as unfinished:
+            Path(unfinished, 'raw.tif').write_text('half')
+            ready.set()
+            signal.pause()
+
+    process = context.Process(target=write)
+    process.start()
+    assert process.pid is not None
+    try:
+        assert ready.wait(30)
+        (unfinished,) = folder.glob(f'{UNFINISHED}*')
+        yield process.pid, unfinished
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.skipif(writing.fcntl is None, reason='there are no locks on Windows')
+class TestLeftovers:
+    @pytest.fixture(autouse=True)
+    def new_process(self) -> None:
+        """A process looks for them once."""
+        writing._remove_leftovers.cache_clear()
+
+    def test_of_a_killed_process(self, tmp_path: Path) -> None:
+        """They go when the next process writes there."""
+        with writer(tmp_path) as (process, left):
+            os.kill(process, signal.SIGKILL)
+        assert (left / 'raw.tif').exists()
+        write_text(tmp_path / 'a.txt', 'text')
+        assert {path.name for path in tmp_path.iterdir()} == {'a.txt'}
+
+    def test_of_a_living_process(self, tmp_path: Path) -> None:
+        """What it has not finished stays."""
+        with writer(tmp_path) as (_, unfinished):
+            write_text(tmp_path / 'a.txt', 'text')
+            assert (unfinished / 'raw.tif').exists()
+
+    def test_of_others(self, tmp_path: Path) -> None:
+        """Whoever cannot know whether a process lives leaves its folder alone."""
+        other = tmp_path / f'{UNFINISHED}other-machine-abc'
+        precious = tmp_path / 'precious'
+        other.mkdir()
+        precious.mkdir()
+        link = tmp_path / f'{UNFINISHED}{writing.MACHINE}-link'
+        link.symlink_to(precious)
+        file = tmp_path / f'{UNFINISHED}{writing.MACHINE}-file'
+        file.touch()
+        before = set(tmp_path.iterdir())
+        write_text(tmp_path / 'a.txt', 'text')
+        assert set(tmp_path.iterdir()) == {*before, tmp_path / 'a.txt'}
+
+    def test_no_locks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As on Windows: files are written all the same, and leftovers stay."""
+        monkeypatch.setattr(writing, 'fcntl', None)
+        left = tmp_path / f'{UNFINISHED}{writing.MACHINE}-abc'
+        left.mkdir()
+        write_text(tmp_path / 'a.txt', 'text')
+        assert {path.name for path in tmp_path.iterdir()} == {left.name, 'a.txt'}
+
+    def test_forked_process(self, tmp_path: Path) -> None:
+        """One that lives on, with the same files open, keeps no lock."""
+        with unfinished_folder(tmp_path) as unfinished:
+            context = multiprocessing.get_context('fork')
+            process = context.Process(target=signal.pause)
+            process.start()
+        try:
+            assert not os.path.exists(unfinished)
+            os.mkdir(unfinished)
+            write_text(tmp_path / 'a.txt', 'text')
+        finally:
+            process.kill()
+            process.join()
+
+
+class TestWriteCSV:
+    @pytest.mark.parametrize('start', '=+-@\t\r\n')
+    def test_no_formulas(self, tmp_path: Path, start: str) -> None:
+        """Neither in cells nor in names of columns; numbers stay numbers."""
+        text = f'{start}HYPERLINK("http://x","y")'
+        rows = pd.DataFrame({'method': [text, 'a=b'], text: [-1.5, 2.0], 'n': [-1, 2]})
+        write_csv(tmp_path / 'a.csv', rows)
+        found = pd.read_csv(
+            tmp_path / 'a.csv', lineterminator='\n' if start == '\r' else None
+        )
+        assert list(found.columns) == ['method', f"'{text}", 'n']
+        assert found['method'].tolist() == [f"'{text}", 'a=b']
+        assert found[f"'{text}"].tolist() == [-1.5, 2.0]
+        assert found['n'].tolist() == [-1, 2]
+        # What was given is not changed
+        assert rows['method'][0] == text
 
 
 class TestCheckAbsent:

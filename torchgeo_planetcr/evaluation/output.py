@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from torchgeo.datasets.utils import Path
 
-from ..raster.write import appears_whole, cannot_write, exists_error
+from ..raster.write import appears_whole, exists_error, write_csv
 from .summary import LandCoverSummary, Summary
 
 #: Names of the files.
@@ -65,21 +65,21 @@ def write(
         summary: Content of the summary, see
             :func:`~torchgeo_planetcr.evaluation.summary.to_json`.
         report: The report as HTML.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
     names = TABLES[table], REPORT, SUMMARY
     with appears_whole(*(os.path.join(out, name) for name in names)) as paths:
         table_path, report_path, summary_path = paths
-        try:
-            if table == 'csv':
-                rows.to_csv(table_path, index=False)
-            else:
-                rows.to_parquet(table_path, index=False)
-            with open(report_path, 'w', encoding='utf-8') as file:
-                file.write(report)
-            with open(summary_path, 'w', encoding='utf-8') as file:
-                json.dump(summary, file, indent=1, allow_nan=False)
-        except OSError as error:
-            raise cannot_write(out, error) from error
+        if table == 'csv':
+            write_csv(table_path, rows)
+        else:
+            rows.to_parquet(table_path, index=False)
+        with open(report_path, 'w', encoding='utf-8') as file:
+            file.write(report)
+        with open(summary_path, 'w', encoding='utf-8') as file:
+            json.dump(summary, file, indent=1, allow_nan=False)
         # Whatever happens next, no old summary is left beside new rows
         for name in (SUMMARY, *TABLES.values()):
             with contextlib.suppress(FileNotFoundError):
