@@ -20,6 +20,7 @@ PACKAGE = Path(torchgeo_planetcr.__file__).parent
 ROOMS = (
     'checkpoint',
     'memory',
+    'processes',
     'raster',
     'datasets',
     'losses',

@@ -318,7 +318,7 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         os.mkfifo,
         os.mkdir,
-        lambda path: path.write_bytes(b'out: caf\xe9\n'),
+        lambda path: path.write_bytes(b'out: \xe9\n'),
         lambda path: path.write_text('out: x\n', encoding='utf-16'),
         lambda path: path.write_bytes(b'out: a\0b\n'),
         lambda path: path.write_text('out: [x\n'),

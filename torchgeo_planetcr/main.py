@@ -35,6 +35,7 @@ from .evaluation import evaluate
 from .inference import PlanetCRTrainer, remove_clouds
 from .memory import keep_memory
 from .preparation import make_patches
+from .processes import end_with_parent
 from .raster.text import read_text
 from .simulation import simulate, simulate_scene
 from .summary import index, info
@@ -327,6 +328,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if args is None:
         # The process belongs to the command
         keep_memory()
+        end_with_parent()
         # Lightning looks there, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given

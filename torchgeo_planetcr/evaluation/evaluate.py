@@ -22,6 +22,7 @@ from torchgeo.tasks import SemanticSegmentation
 
 from ..datasets import PlanetCR, PlanetCRWorldCover
 from ..metrics import LPIPS, PROTOCOLS, ImageMetric, PatchMetrics, Protocol
+from ..processes import end_with_parent
 from .landcover import landcover_figures, landcover_level, load_landcover_model
 from .measure import Measurement
 from .methods import Method, load_methods
@@ -164,6 +165,7 @@ def evaluate(
         ValueError: If an argument is unknown, if *out* is *root*, if the data are NaN,
             a checkpoint does not fit, or predictions are missing, too many or wrong.
     """
+    end_with_parent()
     _check_choice('protocol', protocol, PROTOCOLS)
     if alignment is not None:
         _check_choice('alignment', alignment, ALIGNMENTS)

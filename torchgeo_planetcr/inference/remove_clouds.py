@@ -19,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed, nn
 from torchgeo.datasets.utils import Path
 
+from ..processes import end_with_parent
 from ..raster.read import CACHE_SIZE
 from ..raster.write import exists_error
 from ..scenes import PlanetScopeScenes, SceneFiles, find_scenes
@@ -96,6 +97,7 @@ def remove_clouds(
         ValueError: If an argument is out of range, the checkpoint cannot be read, or a
             scene or Sentinel-1 is not what is expected.
     """
+    end_with_parent()
     _check_processes(devices, num_nodes)
     files = _find_files(cloudy, s1, composite)
     paths = _output_paths(files, out)
