@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from lightning import Trainer
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ from systems import needs_posix
 
 from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
+from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED
 from torchgeo_planetcr.samplers import TileSampler
 from torchgeo_planetcr.scenes import Scene, SceneFiles
 from torchgeo_planetcr.tasks import CloudRemoval
@@ -299,6 +301,18 @@ class TestUnfinished:
         assert caught.value.code == 1
         assert names(tmp_path) == ({'out.tif'} if existing else set())
         assert not existing or out.read_text() == 'mine'
+
+    def test_left_by_a_killed_process(
+        self, many: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        """It goes even if the next process finds nothing to do."""
+        scenes, radar = many
+        for scene in scenes.iterdir():
+            (tmp_path / scene.name).touch()
+        left = tmp_path / f'{UNFINISHED}{MACHINE}-abc'
+        left.mkdir()
+        remove_clouds(Darker(), scenes, radar, tmp_path, **SMALL)
+        assert names(tmp_path) == names(scenes)
 
     def test_old_file_stays(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
         out, picture = tmp_path / 'out.tif', tmp_path / 'out.png'
@@ -768,3 +782,60 @@ class TestDamaged:
             remove_clouds(Darker(), folder, inputs[1], tmp_path / 'out', **options)
         assert f'{folder}/b.tif is not a readable raster' in str(caught.value)
         assert names(tmp_path / 'out') == {'a.tif'}
+
+    @pytest.mark.parametrize(
+        'make',
+        [
+            os.mkfifo,
+            lambda path: path.symlink_to('/dev/zero'),
+            lambda path: path.symlink_to(path),
+            lambda path: path.mkdir(),
+            lambda path: rasterio.shutil.copy(
+                write_scene(path.parents[1] / 'secret.tif'), path, driver='VRT'
+            ),
+            lambda path: write_scene(path, transform=from_origin(LEFT, TOP, 3, 1e300)),
+            lambda path: write_scene(path, transform=from_origin(math.nan, TOP, 3, 3)),
+            lambda path: write_scene(path, transform=from_origin(LEFT, -1e17, 3, 3)),
+            lambda path: write_scene(path, transform=from_origin(LEFT, TOP, 1e-300, 3)),
+        ],
+        ids=[
+            'pipe',
+            'device',
+            'loop',
+            'folder',
+            'mosaic',
+            'giant pixels',
+            'NaN',
+            'giant place',
+            'tiny pixels',
+        ],
+    )
+    @pytest.mark.parametrize('part', ['scene', 's1', 'mask'])
+    def test_no_scene(
+        self,
+        inputs: tuple[Path, Path],
+        tmp_path: Path,
+        part: str,
+        make: Callable[[Path], object],
+    ) -> None:
+        """What only seems to be a scene, or what belongs to one, is named."""
+        (folder := tmp_path / 'scenes').mkdir()
+        scene, s1 = inputs
+        mask = write_scene(tmp_path / 'mask.tif', np.zeros((1, *SHAPE), np.uint8))
+        bad = folder / 'b.tif'
+        make(bad)
+        files = {'scene': scene, 's1': s1, 'mask': mask}
+        rows = [files, files | {part: bad}]
+        if part == 'scene':
+            rows[0] = files | {part: write_scene(folder / 'a.tif')}
+        else:
+            rows[1]['scene'] = write_scene(folder / 'a.tif')
+        table = tmp_path / 'scenes.csv'
+        lines = ['cloudy,s1,mask', *(','.join(map(str, row.values())) for row in rows)]
+        table.write_text('\n'.join(lines))
+        options: Any = SMALL | {'quicklook': False}
+        with pytest.raises(OSError, match=r'1 scene, .* 1 could not be used') as caught:
+            remove_clouds(Darker(), table, None, tmp_path / 'out', **options)
+        _, reason = str(caught.value).splitlines()
+        assert str(bad) in reason
+        assert len(names(tmp_path / 'out')) == 1

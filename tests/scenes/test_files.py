@@ -70,9 +70,31 @@ class TestFindScenes:
         assert names('*/a.tif') == ['x/a.tif', 'y/a.tif']
         assert names('x/*') == ['x/a.tif', 'x/b.img']
         assert names('**/*.tif') == ['x/a.tif', 'y/a.tif', 'y/deep/c.tif']
+        assert names('y/**') == ['y/a.tif', 'y/deep', 'y/deep/c.tif']
+        assert names('**/deep/**/c.tif') == ['y/deep/c.tif']
         # What is called so is no expression
         touch(tmp_path, 'z[1].tif')
         assert names('z[1].tif') == ['z[1].tif']
+
+    def test_expression_in_this_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch(tmp_path, 'a.tif', 'x/b.tif')
+        monkeypatch.chdir(tmp_path)
+        assert [files.cloudy for files in find_scenes('**/*.tif')] == [
+            'a.tif',
+            'x/b.tif',
+        ]
+
+    @pytest.mark.parametrize('name', ['', '**/*.tif', '**'])
+    def test_links_in_circles(self, tmp_path: Path, name: str) -> None:
+        """They end, and files are found once or twice."""
+        (scene,) = touch(tmp_path, 'a/s.tif')
+        for place, target in (('a/up', '..'), ('a/again', '.'), ('self', '.')):
+            (tmp_path / place).symlink_to(target)
+        found = find_scenes(os.path.join(tmp_path, name))
+        assert str(scene) in [files.cloudy for files in found]
+        assert len(found) < 10
 
     def test_sequence(self, tmp_path: Path) -> None:
         """Files, folders and expressions, each file once."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.enums import Resampling
 from rasters import make_array, write
 
@@ -128,3 +129,19 @@ def test_find_data(nodata: float | None) -> None:
     value = nodata or 0
     image = np.array([[[value, value, 5]], [[value, 5, 5]]], np.float32)
     assert find_data(image, nodata).tolist() == [[False, True, True]]
+
+
+class TestMosaic:
+    """A mosaic of GDAL names other files, so its own name must say that it is one."""
+
+    @pytest.mark.parametrize('name', ['mosaic.vrt', 'MOSAIC.VRT'])
+    def test_named_by_a_user(self, path: Path, tmp_path: Path, name: str) -> None:
+        rasterio.shutil.copy(path, tmp_path / name, driver='VRT')
+        with Layer(tmp_path / name) as layer:
+            assert (layer.read(layer.grid) == make_array(3, *SHAPE)).all()
+
+    @pytest.mark.parametrize('name', ['image_2.tif', 'mosaic.vrt.tif', 'mosaic'])
+    def test_in_disguise(self, path: Path, tmp_path: Path, name: str) -> None:
+        rasterio.shutil.copy(path, tmp_path / name, driver='VRT')
+        with pytest.raises(OSError, match=str(tmp_path / name)):
+            Layer(tmp_path / name)

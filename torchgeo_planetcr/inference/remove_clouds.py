@@ -21,7 +21,7 @@ from torchgeo.datasets.utils import Path
 
 from ..processes import end_with_parent
 from ..raster.read import CACHE_SIZE
-from ..raster.write import exists_error
+from ..raster.write import exists_error, remove_leftovers
 from ..scenes import PlanetScopeScenes, SceneFiles, find_scenes
 from ..tasks import CloudRemoval, load_task
 from .progress import TileProgress
@@ -102,6 +102,8 @@ def remove_clouds(
     files = _find_files(cloudy, s1, composite)
     paths = _output_paths(files, out)
     _check_outputs(paths, files, cloudy)
+    for folder in {os.path.dirname(path) for path in paths.values()}:
+        remove_leftovers(folder or os.curdir)
     done = {scene for scene, path in paths.items() if os.path.exists(path)}
     if overwrite:
         done.clear()

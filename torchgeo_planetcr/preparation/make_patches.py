@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..datasets.modalities import MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, write_patch
 from ..raster.read import CACHE_SIZE
+from ..raster.write import remove_leftovers
 from ..scenes.layer import find_data
 from .area import Area
 from .sources import Images, PatchSources
@@ -157,6 +158,7 @@ def make_patches(
     }
     area = Area(root, split, aoi, made_of)
     area.check(paths.values(), overwrite)
+    remove_leftovers(root)
 
     made, kept = 0, 0
     left_out: Counter[str] = Counter()

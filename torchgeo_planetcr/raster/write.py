@@ -63,7 +63,7 @@ def unfinished_folder(parent: Path) -> Iterator[str]:
         OSError: If the folder cannot be made.
     """
     os.makedirs(parent, exist_ok=True)
-    _remove_leftovers(os.path.realpath(parent), os.getpid())
+    remove_leftovers(parent)
     with contextlib.ExitStack() as stack:
         while True:
             folder = tempfile.TemporaryDirectory(
@@ -78,9 +78,18 @@ def unfinished_folder(parent: Path) -> Iterator[str]:
         yield folder.name
 
 
+def remove_leftovers(parent: Path) -> None:
+    """Remove what killed processes of this machine have left, once in each process.
+
+    Args:
+        parent: Folder that they wrote to.
+    """
+    _remove_leftovers(os.path.realpath(parent), os.getpid())
+
+
 @functools.lru_cache(maxsize=1024)
 def _remove_leftovers(parent: str, process: int) -> None:
-    """Remove what killed processes have left in a folder, once in each process."""
+    """Remove what is left in a folder, see :func:`remove_leftovers`."""
     # What cannot be removed is in nobody's way
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in list(entries):

@@ -182,6 +182,21 @@ def _is_expression(name: str) -> bool:
     return glob.has_magic(name) and not os.path.exists(name)
 
 
+def _expand(expression: str) -> list[str]:
+    """Find what a glob expression names; links cannot lead ``**`` around in circles."""
+    parts = expression.split(os.sep)
+    if '**' not in parts:
+        return sorted(glob.glob(expression))
+    place = parts.index('**')
+    head = os.sep.join(parts[:place]) or (os.sep if place else os.curdir)
+    tail = os.sep.join(parts[place + 1 :]) or '*'
+    found: set[str] = set()
+    for top in glob.glob(head):
+        for folder in filter(os.path.isdir, (top, *find_in_folder(top, '*'))):
+            found.update(_expand(os.path.join(glob.escape(folder), tail)))
+    return sorted(path.removeprefix(f'{os.curdir}{os.sep}') for path in found)
+
+
 def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> list[str]:
     """Find the rasters that are named, and those in folders and expressions."""
     found: list[str] = []
@@ -191,7 +206,7 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
             files = find_in_folder(name, '*')
             files = [file for file in files if file.lower().endswith(SUFFIXES)]
         elif _is_expression(name):
-            files = sorted(glob.glob(name, recursive=True))
+            files = _expand(name)
         else:
             found.append(name)
             continue

@@ -24,7 +24,7 @@ from ..datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, patch_path, write_patch
 from ..raster.grid import Grid
 from ..raster.text import read_json
-from ..raster.write import exists_error, write_text
+from ..raster.write import exists_error, remove_leftovers, write_text
 from .area import COARSE_PATCH_SIZE, Area, choose_area, image_description, simulate_area
 from .checks import MAX_SEED, check_range
 
@@ -78,6 +78,7 @@ def simulate(
         ('num_workers', num_workers or 1, 1, 1024),
     ):
         check_range(name, value, low, high)
+    remove_leftovers(root)
     _claim_folder(root, {'areas': areas, 'patches': patches, 'seed': seed}, overwrite)
 
     columns = math.ceil(math.sqrt(patches))
