@@ -25,6 +25,7 @@ from systems import full_disk
 from torchgeo_planetcr import PlanetCR, simulate
 from torchgeo_planetcr.main import main
 from torchgeo_planetcr.raster.tiff import read_plain_header
+from torchgeo_planetcr.raster.write import unfinished_folder
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 
 #: The command in a process of its own, and the module that simulates.
@@ -158,6 +159,12 @@ class TestTree:
         record = json.loads((world / 'simulation.json').read_text())
         assert record['about'].startswith('Simulated by torchgeo-planetcr.')
         assert (record['areas'], record['patches'], record['seed']) == (10, 2, 1)
+
+    def test_another_process_writes_it(self, tmp_path: Path) -> None:
+        """What that has not finished does not make the folder one of others."""
+        with unfinished_folder(tmp_path):
+            simulate(tmp_path, areas=2, patches=1)
+        assert json.loads((tmp_path / 'simulation.json').read_text())['areas'] == 2
 
     @pytest.mark.parametrize('text', ['', '[' * 100_000, '9' * 10_000, 'ä'])
     def test_damaged_record(self, tmp_path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ from ..datasets.modalities import LIST_COLUMNS, MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, patch_path, write_patch
 from ..raster.grid import Grid
 from ..raster.text import read_json
-from ..raster.write import exists_error, remove_leftovers, write_text
+from ..raster.write import UNFINISHED, exists_error, remove_leftovers, write_text
 from .area import COARSE_PATCH_SIZE, Area, choose_area, image_description, simulate_area
 from .checks import MAX_SEED, check_range
 
@@ -108,6 +108,9 @@ def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> Non
         **arguments,
     }
     path = os.path.join(root, RECORD_NAME)
+    # Before the record: another process that simulates the same writes that first
+    names = os.listdir(root) if os.path.exists(root) else []
+    others = [name for name in names if not name.startswith(UNFINISHED)]
     if os.path.lexists(path):
         if _holds(path, record, overwrite):
             return
@@ -115,7 +118,7 @@ def _claim_folder(root: Path, arguments: dict[str, Any], overwrite: bool) -> Non
             raise exists_error(f'{root} holds another simulation, see {path}')
         for folder in ('train', 'test', 'csv'):
             shutil.rmtree(os.path.join(root, folder), ignore_errors=True)
-    elif os.path.exists(root) and os.listdir(root):
+    elif others:
         for folder in ('train', 'test'):
             if os.path.exists(os.path.join(root, folder)):
                 raise FileExistsError(
