@@ -4,12 +4,14 @@
 """Planet-CR datamodule."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from torch import nn
+from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets.utils import Path, Sample
 
@@ -18,6 +20,7 @@ from ..datasets.index import open_index
 from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE, ModalityName
 from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
+from ..transforms.seed import seeded
 
 
 class PlanetCRDataModule(GeoDataModule):
@@ -153,8 +156,23 @@ class PlanetCRDataModule(GeoDataModule):
                 self.predict_dataset, size=self.eval_size
             )
 
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Load training batches, from where a checkpoint has left off.
+
+        Returns:
+            The data loader.
+        """
+        if self.trainer:
+            epoch, batches = _next_batch(self.trainer)
+            self.train_sampler.resume(epoch, batches * self.batch_size)
+        loader: DataLoader[Sample] = super().train_dataloader()
+        return loader
+
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Normalize and augment a batch on its device, then rename its keys.
+
+        What is drawn for a training batch depends on the seed, the epoch, the number of the
+        batch and the process alone.
 
         Args:
             batch: A batch of data.
@@ -163,7 +181,13 @@ class PlanetCRDataModule(GeoDataModule):
         Returns:
             A batch of data.
         """
-        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        draw: AbstractContextManager[None] = nullcontext()
+        if self.trainer and self.trainer.training:
+            number = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            place = self.trainer.global_rank, self.trainer.current_epoch, number
+            draw = seeded(batch['crs'].device, *place)
+        with draw:
+            batch = super().on_after_batch_transfer(batch, dataloader_idx)
         return _rename_keys(batch, self.rename)
 
     def plot(self, sample: Sample, *args: Any, **kwargs: Any) -> Figure | None:
@@ -180,6 +204,18 @@ class PlanetCRDataModule(GeoDataModule):
         """
         sample = _rename_keys(sample, {new: old for old, new in self.rename.items()})
         return super().plot(sample, *args, **kwargs)
+
+
+def _next_batch(trainer: Trainer) -> tuple[int, int]:
+    """Find the epoch and the batch in it with which training begins or goes on."""
+    loop = trainer.fit_loop
+    epochs = loop.epoch_progress.current
+    batches = loop.epoch_loop.batch_progress
+    if not loop.restarting or epochs.ready == epochs.processed:
+        return epochs.processed, 0
+    if batches.is_last_batch:
+        return epochs.processed + 1, 0
+    return epochs.processed, batches.current.processed
 
 
 def _rename_keys(sample: Sample, names: Mapping[str, str]) -> Sample:

@@ -149,6 +149,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         """
         # Without DistributedSampler.__init__, which needs the process group at once
         self.epoch = 0
+        self._taken = 0, 0
         index = dataset.index
         if 'native_crs' not in index:
             raise TypeError(
@@ -199,12 +200,25 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         """
         rows, corners = self._windows()
         share = self._share(len(rows))
-        yield from self._slices(rows[share], corners[share])
+        epoch, taken = self._taken
+        first = taken if epoch == self.epoch else 0
+        yield from self._slices(rows[share][first:], corners[share][first:])
 
     def __len__(self) -> int:
         """Number of windows of this process in an epoch."""
         total = self._total()
         return len(range(total)[self._share(total)])
+
+    def resume(self, epoch: int, taken: int) -> None:
+        """Go on in an epoch that was interrupted.
+
+        Args:
+            epoch: Number of the epoch.
+            taken: Number of its windows that this process has taken before. They are left
+                out, and still count in the length.
+        """
+        self.set_epoch(epoch)
+        self._taken = epoch, taken
 
     @abc.abstractmethod
     def _windows(self) -> Windows:

@@ -38,10 +38,15 @@ from ..models import (
     load_reference_checkpoint,
 )
 from ..models.utils import check_finite
+from ..transforms.seed import seeded
 from .restore import restore_task
+from .resume import ResumedSchedulers
 
 #: Modality of PlanetCR that provides each key.
 MODALITY_OF_KEY = {row.key: row.name for row in MODALITIES.values()}
+
+#: Stages whose batches are measured.
+STAGES = ('train', 'val', 'test')
 
 
 class CloudRemoval(BaseTask):
@@ -337,13 +342,14 @@ class CloudRemoval(BaseTask):
         return restored
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the checkpoint with the best validation PSNR.
+        """Keep the checkpoint with the best validation PSNR, to go on from without a gap.
 
         Returns:
-            The callback that does so, and the checkpoint callbacks of the trainer whose
-            settings are not Lightning's defaults. No callbacks if checkpointing is
-            switched off, or if the trainer has a
-            :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that monitors a value.
+            The callback for schedulers when training goes on, the callback that keeps the
+            checkpoint, and the checkpoint callbacks of the trainer whose settings are not
+            Lightning's defaults. Only the first one if checkpointing is switched off, or if
+            the trainer has a :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that
+            monitors a value.
         """
         callbacks = [
             callback
@@ -351,7 +357,7 @@ class CloudRemoval(BaseTask):
             if isinstance(callback, ModelCheckpoint)
         ]
         if not callbacks or any(callback.monitor for callback in callbacks):
-            return []
+            return [ResumedSchedulers()]
 
         # The result replaces all callbacks of its type, so Lightning's default vanishes
         default = ModelCheckpoint()
@@ -367,7 +373,8 @@ class CloudRemoval(BaseTask):
             for callback in callbacks
             if any(getattr(callback, s) != getattr(default, s) for s in settings)
         ]
-        return [ModelCheckpoint(monitor='val_PSNR', mode='max'), *own]
+        best = ModelCheckpoint(monitor='val_PSNR', mode='max')
+        return [ResumedSchedulers(), best, *own]
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -385,7 +392,7 @@ class CloudRemoval(BaseTask):
         Raises:
             KeyError: If the batch lacks a key.
         """
-        loss, _ = self._step(batch, 'train', self.train_metrics)
+        loss, _ = self._step(batch, batch_idx, 'train', self.train_metrics)
         return loss
 
     def validation_step(
@@ -401,7 +408,7 @@ class CloudRemoval(BaseTask):
         Raises:
             KeyError: If the batch lacks a key.
         """
-        _, prediction = self._step(batch, 'val', self.val_metrics)
+        _, prediction = self._step(batch, batch_idx, 'val', self.val_metrics)
 
         if (
             batch_idx < self.num_plots
@@ -433,7 +440,7 @@ class CloudRemoval(BaseTask):
         Raises:
             KeyError: If the batch lacks a key.
         """
-        self._step(batch, 'test', self.test_metrics)
+        self._step(batch, batch_idx, 'test', self.test_metrics)
 
     def predict_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -476,15 +483,18 @@ class CloudRemoval(BaseTask):
         metrics.reset()
 
     def _step(
-        self, batch: Sample, stage: str, metrics: MetricCollection
+        self, batch: Sample, batch_idx: int, stage: str, metrics: MetricCollection
     ) -> tuple[Tensor, Tensor]:
         """Restore a batch, log its loss and update the metrics."""
         image, image_s1, target = _get(batch, 'image', 'image_s1', 'image_clear')
-        prediction: Tensor = self(image, image_s1)
         context: Sequence[Tensor] = ()
         if isinstance(self.criterion, CloudAwareLoss):
             context = (image, *_get(batch, 'mask_cloud'))
-        loss: Tensor = self.criterion(prediction, target, *context)
+        place = self.global_rank, self.current_epoch, batch_idx
+        # Dropout must not depend on whether training was interrupted before
+        with seeded(image.device, STAGES.index(stage), *place):
+            prediction: Tensor = self(image, image_s1)
+            loss: Tensor = self.criterion(prediction, target, *context)
         # A float, because Lightning rounds the mean of integers over processes down to
         # an integer. A training step need not wait for the other processes
         size: Any = float(len(image))
