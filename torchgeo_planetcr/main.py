@@ -33,6 +33,7 @@ from .datasets import download_sample
 from .demo import demo
 from .evaluation import evaluate
 from .inference import PlanetCRTrainer, remove_clouds
+from .inference.trainer import WholeConfigCallback
 from .memory import keep_memory
 from .preparation import make_patches
 from .processes import end_with_parent
@@ -279,7 +280,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
         },
         subclass_mode_model=True,
         subclass_mode_data=True,
-        save_config_kwargs={'overwrite': True},
+        save_config_callback=WholeConfigCallback,
         args=None if args is None else list(args),
     )
 

@@ -3,18 +3,88 @@
 
 """The trainer of the command line."""
 
+import contextlib
+import errno
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torchgeo.datasets.utils import Path
 
+from ..raster.write import cannot_write, write_text
+from .checkpoint_io import WholeCheckpointIO
 from .mosaic import mosaic_areas
 from .writer import GeoTIFFWriter
 
+#: Errors of a disk that is full, or of a file that may not grow.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class WholeConfigCallback(SaveConfigCallback):
+    """Save the configuration beside the logs, whole or not at all."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration once.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The task.
+            stage: 'fit', 'validate', 'test' or 'predict'.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        folder = trainer.log_dir or trainer.default_root_dir
+        if trainer.is_global_zero and not self.already_saved:
+            text = self.parser.dump(self.config, skip_none=False)
+            write_text(os.path.join(folder, self.config_filename), text)
+        self.already_saved = True
+
 
 class PlanetCRTrainer(Trainer):
-    """Lightning's trainer, whose predictions become GeoTIFFs."""
+    """Lightning's trainer, whose checkpoints appear whole, and predictions as GeoTIFFs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Initialize a new PlanetCRTrainer instance.
+
+        Args:
+            *args: See :class:`lightning.pytorch.Trainer`.
+            **kwargs: See :class:`lightning.pytorch.Trainer`.
+        """
+        super().__init__(*args, **kwargs)
+        # Not that of a user, or of a strategy that saves in another way
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = WholeCheckpointIO()
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Train a task.
+
+        Args:
+            *args: See :meth:`lightning.pytorch.Trainer.fit`.
+            **kwargs: See :meth:`lightning.pytorch.Trainer.fit`.
+
+        Raises:
+            OSError: If a file cannot be read or written.
+        """
+        with self._naming_logs():
+            super().fit(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _naming_logs(self) -> Iterator[None]:
+        """Name what is written when a disk is full, which loggers do not."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL or error.filename:
+                raise
+            folder = self.default_root_dir
+            for logger in self.loggers:
+                folder = logger.log_dir or logger.save_dir or folder
+            raise cannot_write(folder, error) from error
 
     def predict(
         self,

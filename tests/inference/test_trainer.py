@@ -1,0 +1,129 @@
+# Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
+# Licensed under the MIT License.
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch.plugins import TorchCheckpointIO
+from systems import full_disk
+
+from torchgeo_planetcr.inference import PlanetCRTrainer
+from torchgeo_planetcr.inference.checkpoint_io import WholeCheckpointIO
+from torchgeo_planetcr.main import main
+
+QUICK = [
+    '--trainer.accelerator=cpu',
+    '--trainer.enable_progress_bar=false',
+    '--data.patch_size=32',
+    '--data.eval_size=32',
+    '--data.length=2',
+]
+
+
+def fit(root: Path, out: Path, epochs: int, *more: str, features: int = 8) -> None:
+    """Run `planetcr fit`, with a log, a best and a last checkpoint."""
+    main(
+        [
+            'fit',
+            *QUICK,
+            f'--data.root={root}',
+            f'--model.model_kwargs={{features: {features}, num_blocks: 1}}',
+            f'--trainer.default_root_dir={out}',
+            f'--trainer.max_epochs={epochs}',
+            '--trainer.log_every_n_steps=1',
+            '--trainer.logger=CSVLogger',
+            f'--trainer.logger.save_dir={out}',
+            '--trainer.callbacks=ModelCheckpoint',
+            f'--trainer.callbacks.dirpath={out / "kept"}',
+            '--trainer.callbacks.save_last=true',
+            *more,
+        ]
+    )
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """Epoch of a checkpoint, which must be whole."""
+    return torch.load(checkpoint, weights_only=True)['epoch']
+
+
+class TestFullDisk:
+    def test_last_checkpoint_is_kept(
+        self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kept = tmp_path / 'kept'
+        fit(root, tmp_path, 1)
+        before = {path.name: path.read_bytes() for path in kept.iterdir()}
+        last = kept / 'last.ckpt'
+        with (
+            full_disk(last.stat().st_size // 2),
+            pytest.raises(
+                SystemExit, match=r'planetcr fit: .*\.ckpt cannot be written'
+            ),
+        ):
+            fit(root, tmp_path, 3, f'--ckpt_path={last}')
+        assert 'Traceback' not in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+        fit(root, tmp_path, 3, f'--ckpt_path={last}')
+        assert epoch_of(last) == 2
+
+    def test_first_checkpoint(self, root: Path, tmp_path: Path) -> None:
+        with full_disk(20_000), pytest.raises(SystemExit, match=r'\.ckpt cannot'):
+            fit(root, tmp_path, 1)
+        assert not list(tmp_path.rglob('*.ckpt'))
+        assert not list(tmp_path.rglob('.unfinished-*'))
+
+    @pytest.mark.parametrize('limit', [10, 500])
+    def test_configuration_and_logs(
+        self, root: Path, tmp_path: Path, limit: int
+    ) -> None:
+        with full_disk(limit), pytest.raises(SystemExit, match=str(tmp_path)):
+            fit(root, tmp_path, 1)
+        assert not list(tmp_path.rglob('config.yaml'))
+
+    def test_logs_alone(self, root: Path, tmp_path: Path) -> None:
+        options = ['--trainer.enable_checkpointing=false', '--trainer.callbacks=null']
+        # More than the configuration takes, and less than many lines of figures
+        with (
+            full_disk(6000),
+            pytest.raises(SystemExit, match='lightning_logs.*cannot be written'),
+        ):
+            fit(root, tmp_path, 60, *options)
+        (saved,) = tmp_path.rglob('config.yaml')
+        assert yaml.safe_load(saved.read_text())['data']['init_args']['length'] == 2
+
+
+class TestCheckpointIO:
+    def test_of_a_user(self) -> None:
+        class Own(TorchCheckpointIO):
+            """One that is given."""
+
+        options: dict[str, Any] = {'accelerator': 'cpu', 'logger': False}
+        own = Own()
+        assert PlanetCRTrainer(plugins=own, **options).strategy.checkpoint_io is own
+        default = PlanetCRTrainer(**options).strategy.checkpoint_io
+        assert isinstance(default, WholeCheckpointIO)
+
+    def test_replaced_when_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / 'folder' / 'a.ckpt'
+        saver = WholeCheckpointIO()
+        saver.save_checkpoint({'a': torch.zeros(9)}, path)
+        with full_disk(10_000), pytest.raises(OSError, match=r'a\.ckpt.*too large'):
+            saver.save_checkpoint({'a': torch.zeros(90_000)}, path)
+        assert [file.name for file in path.parent.iterdir()] == ['a.ckpt']
+        assert torch.load(path, weights_only=True)['a'].shape == (9,)
+        saver.save_checkpoint({'a': torch.zeros(90_000)}, path)
+        assert torch.load(path, weights_only=True)['a'].shape == (90_000,)
+
+    def test_what_cannot_be_saved(self, tmp_path: Path) -> None:
+        with pytest.raises((AttributeError, TypeError), match='lambda|local'):
+            WholeCheckpointIO().save_checkpoint({'a': lambda: 0}, tmp_path / 'a.ckpt')
+        assert not list(tmp_path.iterdir())
+
+    def test_addresses(self) -> None:
+        path = 'memory://planetcr/a.ckpt'
+        saver = WholeCheckpointIO()
+        saver.save_checkpoint({'a': 1}, path)
+        assert saver.load_checkpoint(path, weights_only=True) == {'a': 1}
