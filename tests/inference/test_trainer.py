@@ -1,10 +1,13 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 import torch
 import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -127,3 +130,117 @@ class TestCheckpointIO:
         saver = WholeCheckpointIO()
         saver.save_checkpoint({'a': 1}, path)
         assert saver.load_checkpoint(path, weights_only=True) == {'a': 1}
+
+
+class TestGoesOn:
+    """A second `predict` does what the first one has not done."""
+
+    @pytest.fixture(scope='class')
+    def done(self, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Predictions and mosaics, to be read only."""
+        done = tmp_path_factory.mktemp('done')
+        predict(root, done)
+        return done
+
+    @pytest.fixture
+    def out(self, done: Path, tmp_path: Path) -> Path:
+        """A copy that may be changed."""
+        return Path(shutil.copytree(done, tmp_path / 'out'))
+
+    def test_after_a_kill(self, root: Path, done: Path, out: Path) -> None:
+        missing = ['winter_34_p_1.tif', 'areas/winter_34.tif']
+        for name in missing:
+            (out / name).unlink()
+        before = stamps(out)
+        predict(root, out)
+        after = stamps(out)
+        assert before.items() < after.items()
+        assert set(after) - set(before) == set(missing)
+        assert contents(out) == contents(done)
+
+    def test_all_done(
+        self, root: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = stamps(out)
+        predict(root, out)
+        assert stamps(out) == before
+        assert 'Total length' not in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        'other',
+        [
+            '--seed_everything=1',
+            '--data.eval_size=64',
+            '--data.alignment=reference',
+            '--dtype=float32',
+            '--model.model_kwargs={features: 8, num_blocks: 2}',
+        ],
+    )
+    def test_other_weights_or_settings(
+        self, root: Path, done: Path, out: Path, other: str
+    ) -> None:
+        (out / 'summer_33_p_1.tif').unlink()
+        with pytest.raises(SystemExit, match=r'winter_34_p_1\.tif exists.*overwrite'):
+            predict(root, out, other)
+        assert contents(out).items() < contents(done).items()
+        predict(root, out, other, '--overwrite')
+        assert stamps(out).keys() == stamps(done).keys()
+        assert not contents(out).items() & contents(done).items()
+
+    def test_other_images(self, own_root: Path, tmp_path: Path) -> None:
+        out = tmp_path / 'out'
+        predict(own_root, out)
+        (radar,) = own_root.rglob('S1_winter_34_p_1.tif')
+        os.utime(radar, (1, 1))
+        with pytest.raises(SystemExit, match=r'winter_34_p_1\.tif exists.*overwrite'):
+            predict(own_root, out)
+
+    def test_files_of_others(self, root: Path, out: Path) -> None:
+        path = out / 'winter_34_p_1.tif'
+        for content in (b'', path.read_bytes()[:-9]):
+            path.write_bytes(content)
+            with pytest.raises(SystemExit, match=r'winter_34_p_1\.tif exists'):
+                predict(root, out)
+            assert path.read_bytes() == content
+
+    def test_mosaic_of_others(self, root: Path, done: Path, out: Path) -> None:
+        mosaic = out / 'areas' / 'winter_34.tif'
+        with rasterio.open(mosaic, 'r+', IGNORE_COG_LAYOUT_BREAK='YES') as dataset:
+            dataset.update_tags(PLANETCR_ORIGIN='another')
+        with pytest.raises(SystemExit, match=r'areas.winter_34\.tif exists.*overwrite'):
+            predict(root, out)
+        mosaic.unlink()
+        predict(root, out)
+        assert contents(out) == contents(done)
+
+
+def predict(root: Path, out: Path, *more: str) -> None:
+    """Run `planetcr predict`."""
+    main(
+        [
+            'predict',
+            *QUICK[:2],
+            f'--data.root={root}',
+            '--model.model_kwargs={features: 8, num_blocks: 1}',
+            '--trainer.logger=false',
+            f'--trainer.default_root_dir={out}',
+            f'--out={out}',
+            f'--mosaic={out / "areas"}',
+            *more,
+        ]
+    )
+
+
+def stamps(out: Path) -> dict[str, int]:
+    """Time of change of each file."""
+    return {
+        str(path.relative_to(out)): path.stat().st_mtime_ns
+        for path in out.rglob('*.tif')
+    }
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Bytes of each file."""
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.tif')
+    }

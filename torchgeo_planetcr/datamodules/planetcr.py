@@ -3,7 +3,7 @@
 
 """Planet-CR datamodule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal
 
@@ -95,6 +95,8 @@ class PlanetCRDataModule(GeoDataModule):
         self.eval_size = eval_size
         self.rename = rename or {}
         self.predict_split = predict_split
+        #: Tells which files need not be predicted, once the weights are loaded.
+        self.find_finished: Callable[[], Iterable[str]] = tuple
         # Nodes that do not share the disk of the first one build the index in setup
         self.prepare_data_per_node = False
 
@@ -166,6 +168,26 @@ class PlanetCRDataModule(GeoDataModule):
             epoch, batches = _next_batch(self.trainer)
             self.train_sampler.resume(epoch, batches * self.batch_size)
         loader: DataLoader[Sample] = super().train_dataloader()
+        return loader
+
+    @property
+    def prediction_settings(self) -> dict[str, Any]:
+        """Settings on which the samples that are predicted depend."""
+        return {'alignment': self.kwargs['alignment'], 'eval_size': self.eval_size}
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Load the patches that are not finished.
+
+        Returns:
+            The data loader.
+        """
+        dataset: Any = self.predict_dataset
+        sampler: Any = self.predict_sampler
+        sampler.leave_out(self.find_finished())
+        if not len(sampler):
+            # TorchGeo would refuse
+            return DataLoader(dataset, sampler=sampler)
+        loader: DataLoader[Sample] = super().predict_dataloader()
         return loader
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:

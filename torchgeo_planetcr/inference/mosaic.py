@@ -12,6 +12,7 @@ from torchgeo.datasets.utils import Path
 
 from ..raster.cog import write_cog
 from ..raster.write import appears_whole, cannot_write, check_absent
+from .origin import digest, read_origin, write_origin
 from .output import name_bands
 
 
@@ -22,6 +23,8 @@ def mosaic_areas(
 
     An area whose patches lie in two UTM zones becomes two files, as no pixel is
     reprojected. Where patches overlap, the first one wins.
+
+    A mosaic that exists, and was made of the same predictions, is kept.
 
     Args:
         index: Index of :class:`~torchgeo_planetcr.datasets.PlanetCR`.
@@ -34,7 +37,7 @@ def mosaic_areas(
         Paths of the mosaics.
 
     Raises:
-        FileExistsError: If a mosaic exists and *overwrite* is not set.
+        FileExistsError: If a mosaic of other predictions exists and *overwrite* is not set.
         FileNotFoundError: If a prediction is missing.
         OSError: If a file cannot be read or written.
     """
@@ -47,13 +50,16 @@ def mosaic_areas(
                 os.path.join(predictions, f'{patch}.tif') for patch in rows['patch']
             ]
             path = os.path.join(out, f'{name}.tif')
-            check_absent(path, overwrite)
-            _merge(files, path)
+            origins = [read_origin(file) for file in files]
+            origin = digest(*origins) if all(origins) else ''
+            if overwrite or not origin or read_origin(path) != origin:
+                check_absent(path, overwrite)
+                _merge(files, path, origin)
             written.append(path)
     return written
 
 
-def _merge(files: list[str], path: str) -> None:
+def _merge(files: list[str], path: str, origin: str) -> None:
     """Merge rasters of one grid into a cloud-optimized GeoTIFF."""
     if missing := [file for file in files if not os.path.exists(file)]:
         raise FileNotFoundError(f'{missing[0]} is missing: predict all patches first')
@@ -63,6 +69,7 @@ def _merge(files: list[str], path: str) -> None:
             merge(files, dst_path=raw)
             with rasterio.open(raw, 'r+') as dataset:
                 name_bands(dataset)
+                write_origin(dataset, origin)
             write_cog(raw, whole)
         # Some errors of GDAL are not OSErrors
         except Exception as error:

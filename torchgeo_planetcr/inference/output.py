@@ -30,6 +30,7 @@ from ..scenes.bands import find_planetscope_bands
 from ..scenes.layer import BandFinder, Layer
 from ..scenes.mask import CloudMask
 from .blend import Blender
+from .origin import write_origin
 from .quicklook import draw_quicklook, picture_path
 
 #: Names of the bands that composites and quicklooks are made of.
@@ -62,6 +63,7 @@ class OutputFile:
         mask: Path | None = None,
         quicklook: bool = False,
         region: tuple[int, int, int, int] | None = None,
+        origin: str = '',
     ) -> None:
         """Initialize a new OutputFile instance.
 
@@ -78,6 +80,7 @@ class OutputFile:
             quicklook: Whether to draw a picture beside it, before and after.
             region: Part of *source* that windows cover, beyond which nothing is written:
                 first row and column, number of rows and columns (defaults to all of it).
+            origin: Short name of what the file is made of and with, which it tells.
 
         Raises:
             OSError: If a file cannot be read or written.
@@ -85,6 +88,7 @@ class OutputFile:
         """
         self.path, self.dtype, self.quicklook = os.fspath(path), dtype, quicklook
         self._is_optical = mask is not None or quicklook
+        self._origin = origin
         find_bands: BandFinder | None = None
         if self._is_optical:
             find_bands = functools.partial(find_planetscope_bands, bands=bands)
@@ -228,6 +232,7 @@ class OutputFile:
             sparse_ok=True,
         )
         name_bands(raw)
+        write_origin(raw, self._origin)
         return raw
 
     def _write(self, parts: Iterable[tuple[int, int, NDArray[np.float32]]]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torchgeo.datasets.utils import Path
 
+from ..datamodules import PlanetCRDataModule
 from ..raster.write import cannot_write, write_text
 from .checkpoint_io import WholeCheckpointIO
 from .mosaic import mosaic_areas
@@ -101,6 +103,9 @@ class PlanetCRTrainer(Trainer):
     ) -> Any:
         """Predict the patches of a split, and write a GeoTIFF for each.
 
+        Patches whose GeoTIFFs exist, and were made of the same files with the same weights
+        and settings, are left out.
+
         Args:
             model: The task
             dataloaders: Data loaders, instead of *datamodule*
@@ -116,18 +121,28 @@ class PlanetCRTrainer(Trainer):
 
         Returns:
             The predictions if *return_predictions*.
+
+        Raises:
+            FileExistsError: If something else than such a GeoTIFF exists in its place and
+                *overwrite* is not set.
         """
-        writer = GeoTIFFWriter(out, dtype=dtype, name='patch', overwrite=overwrite)
+        settings = {}
+        if isinstance(datamodule, PlanetCRDataModule):
+            settings = datamodule.prediction_settings
+        writer = GeoTIFFWriter(
+            out, dtype=dtype, name='patch', overwrite=overwrite, settings=settings
+        )
         self.callbacks.append(writer)
         try:
-            predictions = super().predict(
-                model,
-                dataloaders,
-                datamodule,
-                return_predictions=return_predictions,
-                ckpt_path=ckpt_path,
-                weights_only=weights_only,
-            )
+            with _leaving_out_finished(self, writer, datamodule):
+                predictions = super().predict(
+                    model,
+                    dataloaders,
+                    datamodule,
+                    return_predictions=return_predictions,
+                    ckpt_path=ckpt_path,
+                    weights_only=weights_only,
+                )
         finally:
             self.callbacks.remove(writer)
         self.strategy.barrier('mosaic')
@@ -135,3 +150,24 @@ class PlanetCRTrainer(Trainer):
             loaders: Any = self.predict_dataloaders
             mosaic_areas(loaders.dataset.index, out, mosaic, overwrite)
         return predictions
+
+
+@contextlib.contextmanager
+def _leaving_out_finished(
+    trainer: Trainer, writer: GeoTIFFWriter, datamodule: LightningDataModule | None
+) -> Iterator[None]:
+    """Have a data module leave out what a writer finds finished."""
+    if not isinstance(datamodule, PlanetCRDataModule):
+        yield
+        return
+    before = datamodule.find_finished
+    datamodule.find_finished = lambda: writer.find_finished(
+        trainer, datamodule.predict_dataset.index
+    )
+    try:
+        with warnings.catch_warnings():
+            # Nothing may be left to do
+            warnings.filterwarnings('ignore', 'Total length of `DataLoader`')
+            yield
+    finally:
+        datamodule.find_finished = before

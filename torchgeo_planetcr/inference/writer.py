@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -18,12 +19,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torchgeo.datasets.utils import Path
 
+from ..datasets.modalities import MODALITIES
 from ..datasets.slices import NativeSlice
 from ..models.utils import is_finite
 from ..raster.read import UnreadableError
 from ..raster.write import check_absent
 from ..samplers.native import pixel_ranges
 from ..scenes.files import SUFFIXES
+from .origin import describe, digest, file_stamp, read_origin
 from .output import OutputFile
 
 #: Exit status of a process that was told to end.
@@ -61,6 +64,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         quicklook: bool = False,
         name: str = 'filepath',
         overwrite: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Initialize a new GeoTIFFWriter instance.
 
@@ -77,6 +81,8 @@ class GeoTIFFWriter(BasePredictionWriter):
             quicklook: Draw a picture beside each GeoTIFF, before and after.
             name: Column of the index that names the GeoTIFFs in a folder.
             overwrite: Replace GeoTIFFs that exist.
+            settings: What predictions depend on besides the task and the files, as plain
+                values, for :meth:`find_finished`.
 
         Raises:
             ValueError: If *dtype* is unknown.
@@ -91,6 +97,10 @@ class GeoTIFFWriter(BasePredictionWriter):
             'dtype': dtype,
             'quicklook': quicklook,
         }
+        self.settings = settings
+        #: Files whose GeoTIFFs were there already.
+        self.finished: frozenset[str] = frozenset()
+        self._made_with = ''
         #: GeoTIFFs that this process has written.
         self.written: list[str] = []
         #: Why files could not be predicted, of those that this process has tried.
@@ -99,7 +109,33 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._pending: deque[Future[None]] = deque()
         self._current: tuple[str, OutputFile] | None = None
         self._names: dict[str, str] = {}
+        self._sources: dict[str, list[str]] = {}
         self._regions: dict[str, tuple[int, int, int, int]] = {}
+
+    def find_finished(self, trainer: Trainer, index: GeoDataFrame) -> frozenset[str]:
+        """Find out which files need not be predicted, the same in all processes.
+
+        GeoTIFFs that are written after this say what they were made of and with.
+
+        Args:
+            trainer: The trainer, whose task has its weights.
+            index: Index of the data set.
+
+        Returns:
+            Files whose GeoTIFFs are whole, and were made of the same files, with the same
+            weights and settings; none if GeoTIFFs are to be replaced.
+        """
+        task = trainer.lightning_module
+        settings = {**self.settings, **self.options, 'precision': trainer.precision}
+        self._made_with = describe(task, settings)
+        self._names = dict(zip(index['filepath'], index[self.name], strict=True))
+        self._sources = _source_files(index)
+        finished: frozenset[str] = frozenset()
+        if trainer.is_global_zero and not self.overwrite:
+            finished = frozenset(filter(self._is_finished, self._names))
+        # Other processes may see files that this one writes meanwhile
+        self.finished = trainer.strategy.broadcast(finished)
+        return self.finished
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the thread, and find out what the files will be called.
@@ -124,7 +160,8 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._regions = _kept_regions(index)
         paths: dict[str, str] = {}
         for filepath in self._names:
-            self._check_path(filepath)
+            if filepath not in self.finished:
+                self._check_path(filepath)
             other = paths.setdefault(self.output_path(filepath), filepath)
             if other != filepath:
                 raise ValueError(
@@ -134,6 +171,8 @@ class GeoTIFFWriter(BasePredictionWriter):
         self.written.clear()
         self.problems.clear()
         self._executor = ThreadPoolExecutor(1)
+        # No process may write what another one would take for older
+        trainer.strategy.barrier('predictions')
 
     def write_on_batch_end(
         self,
@@ -261,6 +300,17 @@ class GeoTIFFWriter(BasePredictionWriter):
             )
         check_absent(path, self.overwrite)
 
+    def _is_finished(self, filepath: str) -> bool:
+        """Whether the GeoTIFF of a file is whole, and was made of and with the same."""
+        path = self.output_path(filepath)
+        return read_origin(path) == self._origin(filepath)
+
+    def _origin(self, filepath: str) -> str:
+        """What the GeoTIFF of a file is made of and with, if that is known."""
+        if not self._made_with:
+            return ''
+        return digest(self._made_with, *map(file_stamp, self._sources[filepath]))
+
     def _open(self, filepath: str) -> OutputFile:
         """Open the GeoTIFF of a file."""
         path = self.output_path(filepath)
@@ -273,7 +323,13 @@ class GeoTIFFWriter(BasePredictionWriter):
         bands = self.bands.get(filepath)
         region = self._regions[filepath]
         return OutputFile(
-            path, filepath, bands=bands, mask=mask, region=region, **self.options
+            path,
+            filepath,
+            bands=bands,
+            mask=mask,
+            region=region,
+            origin=self._origin(filepath),
+            **self.options,
         )
 
     def _finish(self) -> None:
@@ -302,6 +358,13 @@ def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
             kept.index, kept.to_numpy().tolist(), strict=True
         )
     }
+
+
+def _source_files(index: GeoDataFrame) -> dict[str, list[str]]:
+    """Files of each row of an index, by the one that is predicted."""
+    columns = ['filepath', *(name for name in MODALITIES if name in index)]
+    rows = index[columns].to_numpy().tolist()
+    return {row[0]: [path for path in row if isinstance(path, str)] for row in rows}
 
 
 def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:

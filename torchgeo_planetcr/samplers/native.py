@@ -6,7 +6,7 @@
 import abc
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import shapely
@@ -489,6 +489,16 @@ class CenterNativePatchSampler(NativePatchSampler):
             ValueError: If *size* is larger than a patch.
         """
         super().__init__(dataset, size=size, roi=roi)
+
+    def leave_out(self, filepaths: Iterable[str]) -> None:
+        """Leave out files from now on.
+
+        Args:
+            filepaths: Files of the data set.
+        """
+        done = np.isin(np.array(self._filepaths, dtype=object), list(filepaths))
+        self._rows = self._rows[~done[self._rows]]
+        self._length = len(self._windows()[0])
 
     def _windows(self) -> Windows:
         """Windows of all processes in an epoch, the same in each."""
