@@ -2,6 +2,7 @@
 # make test                 run the fast tests on all cores
 # make test-all             run all tests: also those with a browser, notebooks, several processes
 # make test-minimum         run the fast tests with the oldest versions that pyproject.toml allows
+# make faults [SEED=0]      run the large campaign of faults, and print what came of it
 # make coverage             run the fast tests, and list the lines that none of them reaches
 # make lint                 check style, spelling and types
 # make docs                 make the documentation, docs/_build/html/index.html
@@ -12,7 +13,10 @@ PYTHON := $(shell for python in python3.12 python3.13 python3 python; do \
 
 FAST := -m pytest --numprocesses auto -m 'not slow'
 
-.PHONY: demo test test-all test-minimum coverage lint docs
+# Each number tries other faults
+SEED := 0
+
+.PHONY: demo test test-all test-minimum faults coverage lint docs
 
 demo: .venv/installed
 	.venv/bin/planetcr demo $(if $(ROOT),--root '$(ROOT)')
@@ -25,6 +29,10 @@ test-all: .venv/installed
 
 test-minimum: .venv-minimum/installed
 	.venv-minimum/bin/python $(FAST)
+
+faults: .venv/installed
+	.venv/bin/python -m pytest --numprocesses auto tests/faults --faults 1200 \
+		--fault-seed $(SEED) --all-faults
 
 coverage: .venv/installed
 	.venv/bin/python $(FAST) --cov --cov-fail-under=97

@@ -20,6 +20,9 @@ import pytest
 
 from torchgeo_planetcr.memory import keep_memory
 
+# The options of the campaign of faults
+pytest_plugins = ['faults.plugin']
+
 matplotlib.use('Agg')
 # A job of a shell may ignore Control-C, which some tests send to processes of theirs
 if threading.current_thread() is threading.main_thread():
