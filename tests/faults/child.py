@@ -125,17 +125,19 @@ class Child:
         Returns:
             How it ended.
         """
-        left = self.start + seconds - time.monotonic()
-        ended = bool(wait([self.process.sentinel], max(left, 0)))
+        changes, value, sentinel = 0, None, self.process.sentinel
+        end = self.start + seconds
+        with self.pipe, contextlib.suppress(EOFError, OSError):
+            # It cannot end before what it gives back is read
+            wait([self.pipe, sentinel], max(end - time.monotonic(), 0))
+            if self.pipe.poll():
+                changes, value = self.pipe.recv()
+        ended = bool(wait([sentinel], max(end - time.monotonic(), 0)))
         self._kill()
         self.process.join()
         duration = time.monotonic() - self.start
         # Its own processes may outlive it
         self._kill()
-        changes, value = 0, None
-        with self.pipe, contextlib.suppress(EOFError):
-            while self.pipe.poll():
-                changes, value = self.pipe.recv()
         text = self.output.read_text(errors='replace') if self.output.exists() else ''
         self.output.unlink(missing_ok=True)
         status = self.process.exitcode if ended or kill else None

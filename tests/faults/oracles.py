@@ -99,7 +99,7 @@ def judge(check: Callable[..., str], *args: Any) -> tuple[str, str]:
         word, text = fault.args
     except MemoryError as error:
         word, text = 'memory', str(error)
-    return ('executed', seen[0]) if seen else (word, text)
+    return ('executed', seen[0]) if seen else (word, text[:1000])
 
 
 @contextlib.contextmanager
