@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import struct
 import threading
 from pathlib import Path
 
@@ -115,6 +116,16 @@ class TestErrors:
         (tmp_path / 'a.tif').write_text('no raster')
         with pytest.raises(OSError, match=r'a\.tif is not a readable raster'):
             Layer(tmp_path / 'a.tif')
+
+    def test_damaged_directory(self, path: Path) -> None:
+        """GDAL tells of a second image that is none once the colors are asked for."""
+        content = bytearray(path.read_bytes())
+        (start,) = struct.unpack_from('<I', content, 4)
+        (count,) = struct.unpack_from('<H', content, start)
+        struct.pack_into('<I', content, start + 2 + 12 * count, 4)
+        path.write_bytes(content)
+        with pytest.raises(OSError, match=str(path)):
+            Layer(path, lambda dataset: [len(dataset.colorinterp)])
 
     def test_cut_short(self, tmp_path: Path) -> None:
         path = write(tmp_path / 'a.tif', make_array(1, 300, 300), compress='deflate')

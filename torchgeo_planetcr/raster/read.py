@@ -26,6 +26,7 @@ import numpy as np
 import numpy.lib.format as npy
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -125,13 +126,12 @@ def open_raster(path: str, driver: str | None = None, **options: Any) -> Dataset
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='TRUE'):
             # Unlike rasterio.open, this takes several drivers
             dataset = DatasetReader(path, driver=driver or list(DRIVERS), **options)
+            domains = dataset.tag_namespaces()
     except UnreadableError:
         raise
-    except OSError as error:
+    except (OSError, CPLE_BaseError) as error:
         raise UnreadableError(f'{path} is not a readable raster: {error}') from error
-    if driver != 'VRT' and any(
-        domain in OTHER_FILES for domain in dataset.tag_namespaces()
-    ):
+    if driver != 'VRT' and not set(domains).isdisjoint(OTHER_FILES):
         dataset.close()
         raise UnreadableError(
             f'{path} names another file that holds its overviews: write it again, for '
@@ -228,7 +228,8 @@ def read_bands(
     """
     try:
         return dataset.read(bands, **options)
-    except RasterioIOError as error:
+    # GDAL may tell of any error late, which rasterio does not always make one of its own
+    except (RasterioIOError, CPLE_BaseError) as error:
         cause = error.__cause__ or error
         raise UnreadableError(
             f'{path} cannot be read, copy it again: {cause}'

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -20,7 +21,13 @@ from torchgeo.datasets.utils import Path
 
 from ..raster.grid import Grid
 from ..raster.header import RasterHeader
-from ..raster.read import check_place, describe, open_raster, read_bands
+from ..raster.read import (
+    UnreadableError,
+    check_place,
+    describe,
+    open_raster,
+    read_bands,
+)
 from ..raster.warp import warp
 
 #: Pixels along the longer edge of the small version of a raster by which it is checked.
@@ -133,7 +140,11 @@ class Layer(OpenFiles):
             stack.callback(self.dataset.close)
             check_place(self.dataset)
             #: Bands that are read, from 1.
-            self.bands = [*(find_bands or _find_all)(self.dataset)]
+            try:
+                self.bands = [*(find_bands or _find_all)(self.dataset)]
+            # Colors and names of bands are the first that GDAL reads after the header
+            except CPLE_BaseError as error:
+                raise UnreadableError(f'{self.path} is damaged: {error}') from error
             if source_nodata is None:
                 source_nodata = self.dataset.nodata
             self._source_nodata = 0 if source_nodata is None else source_nodata
