@@ -321,7 +321,7 @@ class TestLists:
             path.symlink_to(target[kind])
         for split in ('train', 'val'):
             with pytest.raises(ValueError, match=r'val\.csv'):
-                PlanetCR(own_root, split)  # ty: ignore[invalid-argument-type]
+                PlanetCR(own_root, split)
         assert len(PlanetCR(own_root, 'test')) == 3
 
     def test_huge(self, own_root: Path) -> None:

@@ -11,6 +11,7 @@ import rasterio
 import torch
 from native_data import write
 from rasterio.transform import Affine, from_origin
+from systems import needs_posix
 from torchgeo.datasets import DatasetNotFoundError
 
 from torchgeo_planetcr.datasets import (
@@ -36,6 +37,33 @@ class TestFiles:
             write(tmp_path / name / 'x.tif', self.ARRAY)
         assert len(NativeRasterDataset([tmp_path / 'a', tmp_path / 'b'])) == 2
         assert len(NativeRasterDataset([tmp_path, tmp_path / 'b'])) == 2
+
+    @needs_posix
+    @pytest.mark.parametrize('names', [['again'], ['a', 'b']])
+    @pytest.mark.parametrize('target', ['.', '..', '../..', '/'])
+    def test_links(self, tmp_path: Path, names: list[str], target: str) -> None:
+        """A link leads neither in circles nor through the whole disk."""
+        folder = tmp_path / 'below' / 'folder'
+        folder.mkdir(parents=True)
+        write(folder / 'x.tif', self.ARRAY)
+        write(tmp_path / 'y.tif', self.ARRAY)
+        for name in names:
+            (folder / name).symlink_to(target)
+        dataset = NativeRasterDataset(folder.parent)
+        assert dataset.files == [str(folder / 'x.tif')]
+
+    @needs_posix
+    def test_linked_folder(self, tmp_path: Path) -> None:
+        """What lies on another disk belongs to the data set, once."""
+        for name in ('data', 'disk'):
+            (tmp_path / name).mkdir()
+        write(tmp_path / 'disk' / 'x.tif', self.ARRAY)
+        (tmp_path / 'disk' / 'back').symlink_to(tmp_path / 'data')
+        (tmp_path / 'data' / 'a').symlink_to(tmp_path / 'disk')
+        (tmp_path / 'root').symlink_to(tmp_path / 'data')
+        for root in ('data', 'root'):
+            dataset = NativeRasterDataset(tmp_path / root)
+            assert dataset.files == [str(tmp_path / root / 'a' / 'x.tif')]
 
     def test_missing_path(self, tmp_path: Path) -> None:
         path = write(tmp_path / 'a.tif', self.ARRAY)

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import os
 import pickle
 import shutil
 import warnings
@@ -17,11 +18,13 @@ import shapely
 import torch
 from geopandas import GeoSeries
 from patch_data import FILES, GEOREFERENCE, KEYS, RASTERS, patch, whole, write
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
+from systems import needs_posix
 from torchgeo.datasets import DatasetNotFoundError
 
 from torchgeo_planetcr.datasets import NativeSlice, PlanetCR, PlanetCRCloudMask
+from torchgeo_planetcr.datasets.components import COMPONENTS
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,
     RandomNativePatchSampler,
@@ -408,6 +411,81 @@ def virtual(path: Path) -> None:
     assert path.read_bytes().startswith(b'<VRTDataset')
 
 
+def pixels_of(factor: float) -> Callable[[Path], None]:
+    """Another size of pixels in the header, at the same corner."""
+
+    def damage(path: Path) -> None:
+        with rasterio.open(path, 'r+') as dst:
+            dst.transform = dst.transform @ Affine.scale(factor)
+
+    return damage
+
+
+def shifted_by(pixels: float) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with rasterio.open(path, 'r+') as dst:
+            dst.transform = dst.transform @ Affine.translation(pixels, 0)
+
+    return damage
+
+
+def larger(path: Path) -> None:
+    """A raster that holds its patch and more, in pixels of the same lattice."""
+    with rasterio.open(path) as src:
+        array, transform, crs = src.read(), src.transform, src.crs
+    array = np.pad(array, [(0, 0), (0, 2), (0, 2)])
+    write(path, array, crs=crs, transform=transform)
+
+
+def sparse(path: Path) -> None:
+    """Some bytes that claim ten thousand million pixels."""
+    with rasterio.open(path) as src:
+        profile = dict(src.profile) | {'height': 100_000, 'width': 100_000}
+    profile |= {'sparse_ok': True, 'blockysize': 100_000}
+    with rasterio.open(path, 'w', **profile):
+        pass
+    assert path.stat().st_size < 100_000
+
+
+def compressed_bomb(path: Path) -> None:
+    with rasterio.open(path) as src:
+        profile = dict(src.profile) | {'height': 100_000, 'width': 100_000}
+    profile |= {'sparse_ok': True, 'compress': 'deflate', 'tiled': True}
+    profile |= {'blockxsize': 256, 'blockysize': 256}
+    with rasterio.open(path, 'w', **profile):
+        pass
+
+
+def many_bands(path: Path) -> None:
+    with rasterio.open(path) as src:
+        profile = dict(src.profile) | {'count': 5000, 'sparse_ok': True}
+    with rasterio.open(path, 'w', **profile):
+        pass
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to('/dev/zero')
+
+
+def pipe_beside(path: Path) -> None:
+    os.mkfifo(f'{path}.aux.xml')
+
+
+def sparse_array(path: Path) -> None:
+    """A header, and a hole on the disk."""
+    side = 100_000
+    header = {'descr': '|b1', 'fortran_order': False, 'shape': (side, side)}
+    with path.open('wb') as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + side**2)
+
+
 def object_array(path: Path) -> None:
     array = np.full((300, 300), None)
     array[0, 0] = Exploit(path.with_name('exploited'))
@@ -496,6 +574,62 @@ class TestBadInput:
         if modality not in ('cloudy',) or damage not in (elsewhere, other_zone):
             assert path.name in message
 
+    @pytest.mark.parametrize(
+        'damage',
+        [
+            pixels_of(2),
+            pixels_of(0.5),
+            pixels_of(1e5),
+            pixels_of(1.0001),
+            shifted_by(2),
+            shifted_by(-2),
+            larger,
+            sparse,
+            compressed_bomb,
+            many_bands,
+            *(pytest.param(f, marks=needs_posix) for f in (pipe, device, pipe_beside)),
+        ],
+    )
+    @pytest.mark.parametrize('modality', RASTERS)
+    @pytest.mark.parametrize('alignment', ['geo', 'reference', 'native'])
+    def test_misfit(
+        self,
+        own_root: Path,
+        modality: str,
+        alignment: Any,
+        damage: Callable[[Path], None],
+    ) -> None:
+        """A raster that is not on the grid of its modality is not stretched or cut."""
+        path = own_root / 'test' / FILES[modality]
+        damage(path)
+        with pytest.warns(UserWarning, match='summer_33_p_1') as caught:
+            dataset = PlanetCR(own_root, 'test', alignment=alignment)
+        assert len(caught) == 1
+        assert path.name in str(caught[0].message)
+        assert list(dataset.left_out) == ['summer_33_p_1']
+        assert len(dataset) == 2
+
+    @pytest.mark.parametrize('pixels', [0.5, 0.02])
+    @pytest.mark.parametrize('modality', ['cloudy', 'clear'])
+    def test_part_of_a_pixel(
+        self, own_root: Path, modality: str, pixels: float
+    ) -> None:
+        """Images of 3 m share their pixels."""
+        path = own_root / 'test' / FILES[modality]
+        shifted_by(pixels)(path)
+        with pytest.warns(UserWarning, match=path.name):
+            assert len(PlanetCR(own_root, 'test', ['cloudy', 'clear'])) == 2
+        # By itself, it is in order
+        assert len(PlanetCR(own_root, 'test', [modality], strict=True)) == 3  # ty: ignore[invalid-argument-type]
+
+    @pytest.mark.parametrize('modality', RASTERS)
+    def test_component_alone(self, own_root: Path, modality: str) -> None:
+        """Rasters of one's own may have any pixels."""
+        path = own_root / 'test' / FILES[modality]
+        pixels_of(2)(path)
+        component = COMPONENTS[modality]  # ty: ignore[invalid-argument-type]
+        assert len(component(path, strict=True)) == 1
+
     @pytest.mark.parametrize('modality', ['cloudy', 'clear', 'sentinel1'])
     def test_fewer_bands(self, own_root: Path, modality: str) -> None:
         path = own_root / 'test' / FILES[modality]
@@ -530,6 +664,8 @@ class TestBadInput:
             array(300, 300, dtype='float32'),
             array(300, 300, dtype=[('a', 'u1'), ('b', 'u1')]),
             array(300, 300, dtype='datetime64[s]'),
+            sparse_array,
+            *(pytest.param(f, marks=needs_posix) for f in (pipe, device)),
         ],
     )
     def test_mask(self, own_root: Path, damage: Callable[[Path], None]) -> None:

@@ -80,10 +80,10 @@ class Listing:
         skip = len(os.path.join(os.path.abspath(self.root), ''))
         files, sizes = [], []
         for entry in entries:
-            # Only files have a size. A folder with the name of a file is a problem that
-            # the index reports.
-            size = entry.size
-            if size is not None or FILENAME.fullmatch(entry.base_name):
+            # Only files have a size. A folder or named pipe with the name of a file, or of
+            # what overrules it, is a problem that the index reports.
+            size, name = entry.size, entry.base_name.removesuffix('.aux.xml')
+            if size is not None or FILENAME.fullmatch(name):
                 files.append(entry)
                 sizes.append(-1 if size is None else size)
         paths = [entry.path[skip:] for entry in files]

@@ -68,7 +68,7 @@ def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> Non
 def find_in_folder(folder: Path, pattern: str) -> list[str]:
     """Find files in a folder and its folders.
 
-    A link to a folder is followed once, unless it leads back to where *folder* lies.
+    A link to a folder is followed once, unless it leads back to what it lies in.
 
     Args:
         folder: Local folder, whatever characters its name has, or VSI path.
@@ -101,8 +101,10 @@ def _enters(folder: str, start: str, seen: set[str]) -> bool:
         return False
     if not os.path.islink(folder):
         return True
-    place = os.path.realpath(folder)
-    if place in seen or os.path.join(start, '').startswith(os.path.join(place, '')):
+    place, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
+    above = os.path.join(place, '')
+    is_back = any(os.path.join(f, '').startswith(above) for f in (start, parent))
+    if place in seen or is_back:
         return False
     seen.add(place)
     return True

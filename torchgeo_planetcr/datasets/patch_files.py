@@ -102,12 +102,12 @@ def check_patch_raster(header: RasterHeader, modality: ModalityName) -> None:
             f'{path} has pixels of {grid.xres:g} x {grid.yres:g} instead of '
             f'{resolution:g} x {resolution:g}'
         )
-    size = 0 if layout is None else layout.count * np.dtype(layout.dtype).itemsize
-    if grid.height * grid.width > MAX_PIXELS or size > MAX_PIXEL_SIZE:
+    if grid.height * grid.width > MAX_PIXELS:
         raise ValueError(
-            f'{path} has {grid.height} x {grid.width} pixels, of {size} bytes each if '
-            'it is not compressed: that is too much for a patch'
+            f'{path} has {grid.height} x {grid.width} pixels, too many for a patch'
         )
+    if layout and layout.count * np.dtype(layout.dtype).itemsize > MAX_PIXEL_SIZE:
+        raise ValueError(f'{path} has {layout.count} bands, too many for a patch')
 
 
 def write_patch(
