@@ -344,8 +344,8 @@ def main(args: Sequence[str] | None = None) -> None:
             distributed.barrier()
     except KeyboardInterrupt:
         sys.exit(f'planetcr {name}: interrupted')
-    # A data set that is not found raises one, too
-    except OSError as error:
+    # A data set that is not found raises one, too; weights of NaN raise the second
+    except (OSError, FloatingPointError) as error:
         sys.exit(f'planetcr {name}: {_message(error)}')
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         # In training, it may come from the user's own code

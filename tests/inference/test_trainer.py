@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -244,3 +245,94 @@ def contents(out: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*.tif')
     }
+
+
+class TestDamagedData:
+    """Each command names the file, without a traceback."""
+
+    COMMANDS = ('fit', 'validate', 'test', 'predict')
+
+    @pytest.mark.parametrize(
+        ('modality', 'value', 'workers'),
+        [
+            ('planet_cloudy', np.nan, 0),
+            ('planet_cloudy', 1e300, 1),
+            ('planet_cloudfree', np.inf, 0),
+            ('planet_cloudfree', np.nan, 1),
+        ],
+    )
+    def test_no_numbers(
+        self, own_root: Path, tmp_path: Path, modality: str, value: float, workers: int
+    ) -> None:
+        for path in own_root.rglob(f'{modality}_*.tif'):
+            spoil(path, value)
+        (own_root / 'planetcr_index.parquet').unlink(missing_ok=True)
+        for command in self.COMMANDS:
+            with pytest.raises(
+                SystemExit, match=rf'{command}: .*{modality}_.*tif .*NaN or infinite'
+            ):
+                call(command, own_root, tmp_path, f'--data.num_workers={workers}')
+        assert not list(tmp_path.rglob('*.ckpt'))
+
+    def test_radar_without_a_pixel(self, own_root: Path, tmp_path: Path) -> None:
+        for path in own_root.rglob('S1_*.tif'):
+            spoil(path, np.nan, slice(None))
+        for command in self.COMMANDS:
+            with pytest.raises(SystemExit, match=rf'{command}: .*S1_.*tif .*no valid'):
+                call(command, own_root, tmp_path)
+
+    def test_cut_off_after_indexing(self, own_root: Path, tmp_path: Path) -> None:
+        call('validate', own_root, tmp_path)
+        paths = list(own_root.rglob('planet_cloudy_*.tif'))
+        for path in paths:
+            path.write_bytes(path.read_bytes()[:-100_000])
+        for command in self.COMMANDS:
+            with pytest.raises(SystemExit, match=rf'{command}: .*planet_cloudy_.*tif'):
+                call(command, own_root, tmp_path)
+
+
+class TestBrokenWeights:
+    def test_nan(self, root: Path, tmp_path: Path) -> None:
+        call('fit', root, tmp_path)
+        (path,) = tmp_path.rglob('*.ckpt')
+        checkpoint = torch.load(path, weights_only=True)
+        for value in checkpoint['state_dict'].values():
+            value.fill_(torch.nan)
+        torch.save(checkpoint, path)
+        for command in ('validate', 'test', 'predict'):
+            with pytest.raises(SystemExit, match=rf'{command}: .*another checkpoint'):
+                call(command, root, tmp_path, f'--ckpt_path={path}')
+
+    def test_training_that_diverges(self, root: Path, tmp_path: Path) -> None:
+        for more in ([], ['--trainer.limit_val_batches=0']):
+            with pytest.raises(SystemExit, match=r'fit: .*learning rate'):
+                call('fit', root, tmp_path, '--model.lr=1e20', *more)
+        assert not list(tmp_path.rglob('*.ckpt'))
+
+
+def call(command: str, root: Path, tmp_path: Path, *more: str) -> None:
+    """Run a command of the trainer on small windows."""
+    out = [f'--out={tmp_path / "out"}'] if command == 'predict' else []
+    main(
+        [
+            command,
+            *QUICK,
+            f'--data.root={root}',
+            '--model.model_kwargs={features: 8, num_blocks: 1}',
+            '--trainer.max_epochs=1',
+            '--trainer.num_sanity_val_steps=0',
+            f'--trainer.default_root_dir={tmp_path}',
+            '--trainer.logger=false',
+            *out,
+            *more,
+        ]
+    )
+
+
+def spoil(path: Path, value: float, rows: slice = slice(100, 200)) -> None:
+    """Put a value into an image of floating values."""
+    with rasterio.open(path) as source:
+        array, profile = source.read().astype(np.float64), source.profile
+    array[:, rows] = value
+    with rasterio.open(path, 'w', **profile | {'dtype': 'float64'}) as dataset:
+        dataset.write(array)

@@ -15,7 +15,12 @@ from torchgeo.datasets.utils import Path, Sample
 
 from ..raster.grid import Grid
 from ..raster.header import HeaderTable, RasterHeader
-from ..raster.read import read_array_header, read_pixels, read_raster_header
+from ..raster.read import (
+    NotFiniteError,
+    read_array_header,
+    read_pixels,
+    read_raster_header,
+)
 from .missing_sentinel1 import fill_gaps, find_gaps, is_measured, mean_backscatter
 from .modalities import MODALITIES, RGB_BANDS, ModalityName
 from .native_raster import NativeRasterDataset
@@ -93,7 +98,7 @@ class PlanetCRSentinel1(NativeRasterDataset):
             return array
         mean = _find_means(header).valid
         if math.isnan(mean):
-            raise ValueError(
+            raise NotFiniteError(
                 f'{header.filepath} holds no valid pixel: remove its patch from the folder'
             )
         mean = array.dtype.type(mean)

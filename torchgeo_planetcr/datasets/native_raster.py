@@ -26,6 +26,7 @@ from ..raster.grid import Grid, crs_name, parse_crs
 from ..raster.header import HeaderTable, RasterHeader
 from ..raster.read import (
     FileChangedError,
+    NotFiniteError,
     read_headers,
     read_pixels,
     read_raster_header,
@@ -284,6 +285,8 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
                     f'{header.filepath} has changed: open the data set again'
                 ) from None
             return read(current, *window)
+        except NotFiniteError:
+            raise
         except OSError as error:
             raise OSError(
                 f'{header.filepath} cannot be read, copy it again: {error}'

@@ -20,6 +20,7 @@ from torchgeo.datasets.utils import Path, Sample
 
 from ..raster.grid import Grid
 from ..raster.header import HeaderTable, RasterHeader
+from ..raster.read import NotFiniteError
 from ..raster.warp import enlarge, mosaic
 from .archive import SPLITS
 from .components import COMPONENTS, PlanetCRCloudy, PlanetCRWorldCover, check_level
@@ -344,6 +345,7 @@ class PlanetCR(NativeGeoDataset):
             headers = [component.headers[place] for place in places]
             if not MODALITIES[modality].is_coarse:
                 array = component.read_mosaic(headers, grid)
+                _check_finite(array, headers)
             elif self.alignment == 'native':
                 array = component.read_mosaic(
                     headers, _nearest_window(headers[0].grid, grid)
@@ -405,6 +407,21 @@ class PlanetCR(NativeGeoDataset):
             PlanetCRWorldCover.colors[level],
             show_titles,
             suptitle,
+        )
+
+
+def _check_finite(array: NDArray[Any], headers: Sequence[RasterHeader]) -> None:
+    """Refuse images with values that are no numbers, which networks would spread."""
+    # Integers take no time
+    if array.dtype.kind != 'f':
+        return
+    with np.errstate(over='ignore'):
+        # Samples have no values beyond those of float32
+        is_finite = np.isfinite(array.astype(np.float32, copy=False)).all()
+    if not is_finite:
+        raise NotFiniteError(
+            f'{" or ".join(header.filepath for header in headers)} has values that are '
+            'NaN or infinite: repair the file, or take its patch out of the folder'
         )
 
 

@@ -206,16 +206,6 @@ class Measurement(LightningModule):
             images[name] = image
         return images
 
-    def _check(self, batch: Sample, key: str) -> None:
-        """Check that the data are finite."""
-        is_finite = batch[key].isfinite().flatten(1).all(dim=1)
-        if not is_finite.all():
-            number = int(batch['patch'][~is_finite][0])
-            raise ValueError(
-                f'{key} of {self.patches.names[number]} has values that are NaN or '
-                'infinite: repair its file, or take the patch out of the folder'
-            )
-
     def test_step(self, batch: Sample, batch_idx: int) -> None:
         """Measure the methods on a batch.
 
@@ -224,15 +214,13 @@ class Measurement(LightningModule):
             batch_idx: Number of the batch.
 
         Raises:
-            ValueError: If an image of the data or of a method has values that are NaN
-                or infinite, or if the latter has another shape.
+            ValueError: If an image of a method has values that are NaN or infinite, or
+                another shape.
         """
         if self.trainer.global_rank >= len(self.patches):
             return
         pairs = torch.stack([batch['image'], batch['image_clear']])
         self.no_data.update((pairs == 0).all(dim=2).any(dim=0).sum())
-        self._check(batch, 'image')
-        self._check(batch, 'image_clear')
         batch = self.normalize(batch)
         images = self.restore(batch)
         for share, image in zip(self.beyond, images.values()):

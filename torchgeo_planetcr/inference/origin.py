@@ -9,14 +9,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import rasterio
 import torch
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter
 from torch import nn
 from torchgeo.datasets.utils import Path
 
-from ..raster.read import check_whole
+from ..raster.read import check_whole, open_raster
 
 
 def digest(*texts: str) -> str:
@@ -90,7 +89,7 @@ def read_origin(path: Path) -> str:
     if not os.path.isfile(path):
         return ''
     try:
-        with rasterio.open(path, driver='GTiff') as dataset:
+        with open_raster(os.fspath(path), 'GTiff') as dataset:
             origin = dataset.tags().get('PLANETCR_ORIGIN', '')
         check_whole(os.fspath(path))
     except (OSError, RasterioError):

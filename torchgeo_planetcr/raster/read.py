@@ -80,6 +80,10 @@ class UnreadableError(OSError):
     """Raised when a raster cannot be read."""
 
 
+class NotFiniteError(OSError, ValueError):
+    """Raised when an image that must have data has values that are no numbers."""
+
+
 class FileChangedError(OSError):
     """Raised when a file is not what it was when its header was read."""
 

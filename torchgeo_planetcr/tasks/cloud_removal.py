@@ -407,6 +407,7 @@ class CloudRemoval(BaseTask):
 
         Raises:
             KeyError: If the batch lacks a key.
+            FloatingPointError: If the loss is NaN or infinite.
         """
         _, prediction = self._step(batch, batch_idx, 'val', self.val_metrics)
 
@@ -439,6 +440,7 @@ class CloudRemoval(BaseTask):
 
         Raises:
             KeyError: If the batch lacks a key.
+            FloatingPointError: If the loss is NaN or infinite.
         """
         self._step(batch, batch_idx, 'test', self.test_metrics)
 
@@ -465,8 +467,16 @@ class CloudRemoval(BaseTask):
         return {'prediction': prediction, **georeference}
 
     def on_train_epoch_end(self) -> None:
-        """Log train metrics."""
+        """Log train metrics.
+
+        Raises:
+            FloatingPointError: If the last loss is NaN or infinite.
+        """
         self._log_metrics(self.train_metrics)
+        loss = self.trainer.callback_metrics.get('train_loss')
+        # An epoch that was interrupted after its last batch has none
+        if loss is not None:
+            check_loss('train', loss)
 
     def on_validation_epoch_end(self) -> None:
         """Log validation metrics."""
@@ -495,12 +505,33 @@ class CloudRemoval(BaseTask):
         with seeded(image.device, STAGES.index(stage), *place):
             prediction: Tensor = self(image, image_s1)
             loss: Tensor = self.criterion(prediction, target, *context)
+        if stage != 'train':
+            # In training, the end of an epoch must do, as a look waits for the device
+            check_loss(stage, loss)
         # A float, because Lightning rounds the mean of integers over processes down to
         # an integer. A training step need not wait for the other processes
         size: Any = float(len(image))
         self.log(f'{stage}_loss', loss, batch_size=size, sync_dist=stage != 'train')
         metrics.update(prediction.detach(), target)
         return loss, prediction
+
+
+def check_loss(stage: str, loss: Tensor) -> None:
+    """Refuse to go on with weights that make no numbers.
+
+    Args:
+        stage: Where the loss is from.
+        loss: The loss, of shape ().
+
+    Raises:
+        FloatingPointError: If it is NaN or infinite.
+    """
+    if not loss.isfinite():
+        raise FloatingPointError(
+            f'{stage}_loss is {float(loss)}, as the model makes values that are NaN or '
+            'infinite: take another checkpoint, or train with a smaller learning rate '
+            '(lr)'
+        )
 
 
 def _create(
