@@ -36,7 +36,7 @@ PRELOADED = (
 EXTRA_MEMORY = 2 * 2**30
 
 #: Seconds after which a process hangs.
-HANG = 20.0
+HANG = 30.0
 
 #: Numbers of the processes, for the names of files of their output.
 NUMBERS = itertools.count()

@@ -15,7 +15,8 @@ from .child import planetcr, run
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs of all kinds, to be read only."""
     folder = inputs.make_all(tmp_path_factory.mktemp('base'))
-    ended = run(folder, planetcr, 'index', folder / 'tree')
+    # The first process waits for the server to import the package
+    ended = run(folder, planetcr, 'index', folder / 'tree', seconds=300)
     assert ended.status == 0, ended.text
     return folder
 
