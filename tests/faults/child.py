@@ -56,6 +56,8 @@ class Limits:
     open_files: int | None = None
     #: Change of the watched folder before which the process kills itself.
     dies_at: int | None = None
+    #: Seconds from there to its death.
+    delay: float = 0
     #: Folder whose changes count.
     watched: Path | None = None
 
@@ -76,8 +78,8 @@ class Ended:
 
     @property
     def was_killed(self) -> bool:
-        """Whether SIGKILL ended it."""
-        return self.status == -signal.SIGKILL
+        """Whether it was killed, without a word."""
+        return self.status in (-signal.SIGKILL, -signal.SIGALRM)
 
     @property
     def last_line(self) -> str:
@@ -239,7 +241,7 @@ class Counter:
     def __init__(self, limits: Limits) -> None:
         """Initialize a new Counter instance."""
         self.folder = None if limits.watched is None else str(limits.watched)
-        self.dies_at = limits.dies_at
+        self.dies_at, self.delay = limits.dies_at, limits.delay
         self.count = 0
         self.owner = os.getpid()
 
@@ -251,7 +253,9 @@ class Counter:
             self.folder
         ):
             self.count += 1
-            if self.count == self.dies_at:
+            if self.count == self.dies_at and self.delay:
+                signal.setitimer(signal.ITIMER_REAL, self.delay)
+            elif self.count == self.dies_at:
                 os.kill(self.owner, signal.SIGKILL)
 
 

@@ -32,10 +32,11 @@ def kill(
     """Kill a command at a random moment, or before a random change of its folder."""
     if rng.random() < 0.5:
         dies_at = rng.randint(1, max(alone.changes, 1))
-        limits = Limits(memory=None, dies_at=dies_at, watched=out)
-        return run(
-            campaign.folder, planetcr, *arguments, limits=limits
-        ), f'change {dies_at}'
+        # At once, or while what is opened there is written
+        delay = rng.choice([0, rng.uniform(0, 0.003)])
+        limits = Limits(memory=None, dies_at=dies_at, delay=delay, watched=out)
+        ended = run(campaign.folder, planetcr, *arguments, limits=limits)
+        return ended, f'{1000 * delay:.2f} ms after change {dies_at}'
     moment = rng.uniform(0, alone.seconds)
     child = Child(campaign.folder, planetcr, *arguments, limits=UNLIMITED)
     return child.end(moment, kill=True), f'{moment:.3f} s'
