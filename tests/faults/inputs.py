@@ -127,4 +127,6 @@ def make_all(folder: Path) -> Path:
 def read(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
     """Pixels of a GeoTIFF, and what is needed to write it again."""
     with rasterio.open(path) as dataset:
-        return dataset.read(), dict(dataset.profile)
+        layout = 'blockxsize', 'blockysize', 'tiled', 'interleave'
+        profile = {k: v for k, v in dataset.profile.items() if k not in layout}
+        return dataset.read(), profile

@@ -257,8 +257,7 @@ REWRITTEN: dict[str, dict[str, Any]] = {
 def rewritten(draw: DrawFn, path: Path) -> Damage:
     """The same written in another way: another type, layout, place or number of bands."""
     array, profile = inputs.read(path)
-    for key in ('blockxsize', 'blockysize', 'tiled', 'interleave', 'dtype', 'count'):
-        profile.pop(key, None)
+    del profile['dtype'], profile['count']
     name = draw(st.sampled_from([*REWRITTEN, 'type', 'bands', 'size', 'turned', 'NaN']))
     options = dict(REWRITTEN.get(name, {}))
     if name == 'type':

@@ -257,8 +257,8 @@ def _check_place(path: Path, modality: ModalityName, transform: Any, crs: Any) -
         *(transform.c, transform.f, transform.a, transform.e),
     ):
         raise Fault('silent', f'{grid} instead of {transform}')
-    # Damage that GDAL cannot make sense of leaves the CRS that was there
-    if CRS.from_user_input(grid.crs) not in (crs, CRS.from_epsg(32612)):
+    # Where GDAL finds no CRS, there may still be the right one
+    if CRS.from_user_input(grid.crs) != (crs or CRS.from_epsg(32612)):
         raise Fault('silent', f'{grid} instead of {crs}')
     resolution = MODALITIES[modality].resolution
     if not np.allclose((grid.xres, grid.yres), resolution, rtol=1e-6):
@@ -400,9 +400,8 @@ def check_prediction(root: Path, folder: Path) -> str:
     whole = array if array.dtype.kind == 'f' else array / 1e4
     if transform is not None:
         grid = patches.patch_grid(number)
-        if (transform.a, transform.e) != (3, -3) or crs != CRS.from_user_input(
-            grid.crs
-        ):
+        right = CRS.from_user_input(grid.crs)
+        if (transform.a, transform.e) != (3, -3) or (crs or right) != right:
             raise Fault('silent', f'used although it lies elsewhere: {transform} {crs}')
         row, col = (
             round((transform.f - grid.ymax) / 3),

@@ -68,7 +68,8 @@ def test_threads(campaign: Campaign, many: Path) -> None:
 @pytest.mark.parametrize('method', ['fork', 'spawn'])
 def test_processes(campaign: Campaign, many: Path, method: str) -> None:
     """Files that are open before a fork do no harm."""
-    limits = Limits(memory=None, open_files=MOST)
+    # PyTorch needs a file for each tensor that comes from another process
+    limits = Limits(memory=None, open_files=2 * MOST)
     ended = run(
         campaign.folder,
         readers.read_in_processes,
