@@ -241,16 +241,18 @@ class PlanetCRCLI(LightningCLI):
         self.checkpoint = MappingProxyType({})
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run a command, and name the checkpoint that it cannot go on from."""
+        """Run a command, and name the checkpoint with which it cannot."""
         try:
             super()._run_subcommand(subcommand)
         # What Lightning says of a damaged state of training can be of any kind
         except Exception as error:
+            path = self.config[subcommand].get('ckpt_path')
             frames = traceback.extract_tb(error.__traceback__)
-            if not any(frame.name.startswith(RESTORING) for frame in frames):
-                raise
-            path = self.config[subcommand].ckpt_path
-            raise OSError(f"'{path}' cannot be restored: {error}") from error
+            if any(frame.name.startswith(RESTORING) for frame in frames):
+                raise OSError(f"'{path}' cannot be restored: {error}") from error
+            if path and isinstance(error, FloatingPointError):
+                raise FloatingPointError(f"'{path}': {error}") from error
+            raise
 
 
 def _is_left_to_lightning(path: str) -> bool:

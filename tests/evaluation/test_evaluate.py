@@ -640,6 +640,15 @@ class TestErrors:
         assert str(last) in str(error.value)
         assert not out.exists()
 
+    def test_weights_too_large(self, tree: Path, tmp_path: Path) -> None:
+        """The file is named, and not the network alone."""
+        task = CloudRemoval(model_kwargs={'features': 4, 'num_blocks': 1})
+        for value in task.state_dict().values():
+            value.fill_(1e38)
+        path = save(task, tmp_path / 'large.ckpt')
+        with pytest.raises(ValueError, match=rf'{path}.* makes values that are NaN'):
+            evaluate(tree, [path], tmp_path / 'out', **QUIET)
+
     def test_headers_before_anything(
         self, tree: Path, folders: dict[str, Path], tmp_path: Path
     ) -> None:

@@ -193,7 +193,7 @@ class TestNetworks:
     ) -> None:
         task = SemanticSegmentation('fcn', num_filters=2, in_channels=4, num_classes=7)
         path = save(task, tmp_path / 'landcover.ckpt')
-        with pytest.raises(ValueError, match='does not fit CloudRemoval') as error:
+        with pytest.raises(ValueError, match='checkpoint of CloudRemoval') as error:
             load_methods([path], windows)
         assert str(path) in str(error.value)
 

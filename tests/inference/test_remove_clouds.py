@@ -3,6 +3,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -476,11 +477,24 @@ class TestQuicklook:
 @pytest.mark.parametrize('value', [math.nan, math.inf])
 def test_not_finite(inputs: tuple[Path, Path], tmp_path: Path, value: float) -> None:
     with pytest.raises(
-        ValueError,
+        FloatingPointError,
         match=r'NaN or infinite, in .*cloudy\.tif at or after x = 500001, y = 2000004',
     ):
         remove_clouds(Constant(value), *inputs, tmp_path / 'out.tif', **SMALL)
     assert not names(tmp_path)
+
+
+def test_checkpoint_not_finite(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The checkpoint is named, and not the scene alone."""
+    path = save_checkpoint(tmp_path)
+    content = torch.load(path, weights_only=True)
+    for number, error in ((math.nan, ValueError), (1e38, FloatingPointError)):
+        for value in content['state_dict'].values():
+            value.fill_(number)
+        torch.save(content, path)
+        with pytest.raises(error, match=re.escape(str(path))):
+            remove_clouds(path, *inputs, tmp_path / 'out.tif', **SMALL)
+    assert names(tmp_path) == {path.name}
 
 
 def test_places(inputs: tuple[Path, Path], tmp_path: Path) -> None:

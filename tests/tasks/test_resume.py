@@ -105,6 +105,7 @@ class Fit:
             accelerator='cpu',
             max_epochs=epochs,
             logger=False,
+            default_root_dir=self.out,
             enable_progress_bar=False,
             callbacks=[saved, Interrupt(interrupt)],
         )

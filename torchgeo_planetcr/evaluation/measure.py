@@ -199,8 +199,9 @@ class Measurement(LightningModule):
             is_valid = (image.abs() < LARGEST_REFLECTANCE).flatten(1).all(dim=1)
             if not is_valid.all():
                 number = int(batch['patch'][~is_valid][0])
+                source = cast(Method, method).describe().source
                 raise ValueError(
-                    f'{name} makes values that are NaN, infinite or huge of '
+                    f'{name}{f" ({source})" if source else ""} makes values that are NaN, infinite or huge of '
                     f'{self.patches.names[number]}: it cannot be evaluated'
                 )
             images[name] = image

@@ -1,15 +1,17 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Checkpoints that appear whole or not at all."""
+"""Checkpoints that appear whole or not at all, and of which nothing is executed."""
 
 import os
+import pathlib
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torchgeo.datasets.utils import Path
 
+from ..checkpoint import lightning_content, read_checkpoint
 from ..raster.write import appears_whole, cannot_write
 
 
@@ -19,6 +21,36 @@ class WholeCheckpointIO(TorchCheckpointIO):
     Lightning writes it to the folder of temporary files first. If that is on another disk,
     moving it is copying it, which a full disk interrupts.
     """
+
+    def load_checkpoint(
+        self, path: Path, map_location: Any = 'cpu', weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint without executing any code in it.
+
+        Args:
+            path: The file, or an address.
+            map_location: Device to read it onto, for addresses alone.
+            weights_only: Nothing else is ever read.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            ValueError: If it cannot be read, or is damaged.
+        """
+        if _is_address(path):
+            return super().load_checkpoint(os.fspath(path), map_location, True)
+        return lightning_content(path, read_checkpoint(path))
+
+    def remove_checkpoint(self, path: Path) -> None:
+        """Remove a checkpoint that a better one has replaced.
+
+        Args:
+            path: The file. That of a checkpoint which was gone on from may lead out of its
+                folder, and is left alone then.
+        """
+        if os.pardir not in pathlib.PurePath(path).parts:
+            super().remove_checkpoint(os.fspath(path))
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Path, storage_options: Any = None
@@ -33,7 +65,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: If it cannot be written.
         """
-        if '://' in os.fspath(path) or storage_options is not None:
+        if _is_address(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, os.fspath(path), storage_options)
             return
         with appears_whole(path) as (unfinished,):
@@ -47,3 +79,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 if not isinstance(error.__context__, OSError):
                     raise
                 raise cannot_write(path, error.__context__) from error
+
+
+def _is_address(path: Path) -> bool:
+    """Whether a checkpoint lies elsewhere."""
+    return '://' in os.fspath(path)

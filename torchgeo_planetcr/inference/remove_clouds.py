@@ -94,6 +94,7 @@ def remove_clouds(
         FileExistsError: If *out* is a GeoTIFF that exists and *overwrite* is not set.
         OSError: If a file cannot be read or written, or if scenes among several could not
             be used, once the others are done.
+        FloatingPointError: If the model makes values that are NaN or infinite.
         ValueError: If an argument is out of range, the checkpoint cannot be read, or a
             scene or Sentinel-1 is not what is expected.
     """
@@ -133,7 +134,12 @@ def remove_clouds(
         # No tile is left out, and one thread that reads is enough for most models
         warnings.filterwarnings('ignore', 'You are using a custom batch sampler')
         warnings.filterwarnings('ignore', '.* does not have many workers')
-        _predict(trainer, _make_task(model), tiles)
+        try:
+            _predict(trainer, _make_task(model), tiles)
+        except FloatingPointError as error:
+            if isinstance(model, nn.Module):
+                raise
+            raise FloatingPointError(f'{model}: {error}') from error
     unreadable = {scene: OSError(text) for scene, text in writer.problems.items()}
     problems = _gather(tiles.problems | unreadable)
     problems = {scene: e for scene, e in problems.items() if scene not in done}

@@ -197,10 +197,11 @@ class GeoTIFFWriter(BasePredictionWriter):
             dataloader_idx: Number of the data loader.
 
         Raises:
+            FloatingPointError: If the prediction has values that are not finite.
             OSError: If a file cannot be read or written.
             SIGTERMException: If the process is to end.
             ValueError: If the windows do not say of which file they are, or if the
-                prediction is no image of them or has values that are not finite.
+                prediction is no image of them.
         """
         images = (
             prediction['prediction'] if isinstance(prediction, dict) else prediction
@@ -380,7 +381,7 @@ def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
         )
     if not is_finite(images):
         x, y = windows[0].x, windows[0].y
-        raise ValueError(
+        raise FloatingPointError(
             f'the model makes values that are NaN or infinite, in {windows[0].filepath} at '
             f'or after x = {x.start:.0f}, y = {y.stop:.0f}: take another checkpoint'
         )
