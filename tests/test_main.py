@@ -27,6 +27,7 @@ from torchgeo_planetcr.datasets.index import FILENAME
 from torchgeo_planetcr.evaluation.landcover import landcover_level, load_landcover_model
 from torchgeo_planetcr.main import main, run_trainer
 from torchgeo_planetcr.models import EncoderDecoder
+from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED
 
 EXAMPLES = Path(__file__).parents[1] / 'examples'
 CONFIG = EXAMPLES / 'dsen2cr_one_minute.yaml'
@@ -265,6 +266,11 @@ def test_index(own_root: Path) -> None:
     assert run('planetcr', 'index', own_root) == expected
     before = path.stat()
     assert len(PlanetCR(own_root)) == 12
+    # Of a process that was killed
+    left = own_root / f'{UNFINISHED}{MACHINE}-abc'
+    left.mkdir()
+    assert run('planetcr', 'index', own_root) == expected
+    assert not left.exists()
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (
         before.st_ino,
         before.st_mtime_ns,

@@ -16,6 +16,7 @@ from .datasets.index import open_index
 from .datasets.native_raster import LeftOutWarning
 from .datasets.patch_files import SEASONS
 from .datasets.planetcr import PlanetCRNotFoundError
+from .raster.write import remove_leftovers
 
 #: Problems of each split that the summary names, at most.
 MAX_PROBLEMS = 10
@@ -37,6 +38,8 @@ def index(root: Path) -> str:
         DatasetNotFoundError: If *root* has no patch at all.
         OSError: If a folder cannot be read.
     """
+    # Also if the index is there already, and nothing is to be written
+    remove_leftovers(root)
     index = open_index(root)
     if not index.table.num_rows:
         raise PlanetCRNotFoundError(root, 'train')

@@ -25,6 +25,7 @@ from torchgeo.tasks import BaseTask, SemanticSegmentation
 from torchvision.models import alexnet
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate
+from torchgeo_planetcr.datasets.index import FILENAME, IndexWarning
 from torchgeo_planetcr.evaluation import EvaluationPatches
 from torchgeo_planetcr.evaluation.evaluate import choose_protocol
 from torchgeo_planetcr.evaluation.report.sections import strata
@@ -622,6 +623,16 @@ class Never(nn.Module):
 
     def forward(self, image: Tensor, image_s1: Tensor) -> NoReturn:
         raise AssertionError('It came to that')
+
+
+def test_index_of_another_user(tree: Path, tmp_path: Path) -> None:
+    """It is made again, which is no news about the data."""
+    root = Path(shutil.copytree(tree, tmp_path / 'root'))
+    (root / FILENAME).write_bytes(b'PAR1')
+    with pytest.warns(IndexWarning, match=FILENAME):
+        evaluate(root, ['copy'], tmp_path / 'out', 'val', **QUIET)
+    notes = load(tmp_path / 'out').summary['notes']
+    assert not any(FILENAME in note for note in notes)
 
 
 class TestErrors:

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from systems import full_disk
 
 from torchgeo_planetcr.inference.checkpoint_io import WholeCheckpointIO
+from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED
 
 CHECKPOINT = {'state_dict': {'weight': torch.arange(1000.0)}, 'epoch': 3}
 
@@ -25,6 +27,16 @@ def test_round_trip(path: Path) -> None:
     assert content['epoch'] == 3
     assert torch.equal(content['state_dict']['weight'], torch.arange(1000.0))
     assert [name.name for name in path.parent.iterdir()] == ['last.ckpt']
+
+
+def test_leftover(path: Path) -> None:
+    """What a killed training has left beside its last checkpoint."""
+    # Each process removes them once from a folder
+    other = Path(shutil.copytree(path.parent, path.parent / 'other'))
+    left = other / f'{UNFINISHED}{MACHINE}-abc'
+    left.mkdir()
+    WholeCheckpointIO().load_checkpoint(other / 'last.ckpt')
+    assert not left.exists()
 
 
 def test_damaged(path: Path) -> None:

@@ -64,6 +64,10 @@ MIN_LIMIT, LIMIT_PER_FILE = 2**20, 2**12
 ROOT = '{root}/'
 
 
+class IndexWarning(UserWarning):
+    """Warning about a kept index, which says nothing of the data."""
+
+
 class ArchiveIndex(NamedTuple):
     """Patches of a Planet-CR folder, and what is known of their files.
 
@@ -257,7 +261,7 @@ def _load(listing: Listing, key: bytes) -> tuple[ArchiveIndex, str | None]:
         index = ArchiveIndex(root, table, kept['notes'], kept['errors'], path)
         return index, kept['fingerprint']
     if problems:
-        warnings.warn(f'The index {problems[0]}', UserWarning)
+        warnings.warn(f'The index {problems[0]}', IndexWarning)
     return _empty_index(root), None
 
 
@@ -461,7 +465,7 @@ def _warn_not_kept(root: Path, errors: Iterable[OSError]) -> None:
     warnings.warn(
         f'The index of {root} cannot be kept and will be made again each time: '
         + '; '.join(map(str, errors)),
-        UserWarning,
+        IndexWarning,
     )
 
 

@@ -21,6 +21,7 @@ from torchgeo.datasets.utils import Path
 from torchgeo.tasks import SemanticSegmentation
 
 from ..datasets import PlanetCR, PlanetCRWorldCover
+from ..datasets.index import IndexWarning
 from ..metrics import LPIPS, PROTOCOLS, ImageMetric, PatchMetrics, Protocol
 from ..processes import end_with_parent
 from .landcover import landcover_figures, landcover_level, load_landcover_model
@@ -224,7 +225,13 @@ def _load(
         # A warning about patches that are left out becomes a note beside the figures
         warnings.simplefilter('always', UserWarning)
         dataset = PlanetCR(root, split, alignment=protocol.alignment)
-    notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    notes = []
+    for warning in caught:
+        if issubclass(warning.category, IndexWarning):
+            # What is measured does not depend on it
+            warnings.warn(warning.message, warning.category, stacklevel=2)
+        elif issubclass(warning.category, UserWarning):
+            notes.append(str(warning.message))
     patches = EvaluationPatches(dataset, protocol.size)
     loaded = load_methods(methods, patches)
     landcover_model = None

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torchgeo.datasets.utils import Path
 
 from ..checkpoint import lightning_content, read_checkpoint
-from ..raster.write import appears_whole, cannot_write
+from ..raster.write import appears_whole, cannot_write, remove_leftovers
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -27,6 +27,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint without executing any code in it.
 
+        What a killed process has left beside it is removed.
+
         Args:
             path: The file, or an address.
             map_location: Device to read it onto, for addresses alone.
@@ -40,6 +42,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         if _is_address(path):
             return super().load_checkpoint(os.fspath(path), map_location, True)
+        # Of a training that was killed, the next one writes to another folder
+        remove_leftovers(os.path.dirname(os.path.abspath(path)))
         return lightning_content(path, read_checkpoint(path))
 
     def remove_checkpoint(self, path: Path) -> None:
