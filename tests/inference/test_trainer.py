@@ -17,6 +17,7 @@ from systems import full_disk
 from torchgeo_planetcr.inference import PlanetCRTrainer
 from torchgeo_planetcr.inference.checkpoint_io import WholeCheckpointIO
 from torchgeo_planetcr.main import main
+from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED
 
 QUICK = [
     '--trainer.accelerator=cpu',
@@ -125,6 +126,16 @@ class TestGoesOn:
     def out(self, done: Path, tmp_path: Path) -> Path:
         """A copy that may be changed."""
         return Path(shutil.copytree(done, tmp_path / 'out'))
+
+    def test_leftovers(self, root: Path, out: Path) -> None:
+        """Also where nothing is to be written."""
+        folders = [
+            folder / f'{UNFINISHED}{MACHINE}-a' for folder in (out, out / 'areas')
+        ]
+        for folder in folders:
+            folder.mkdir()
+        predict(root, out)
+        assert not any(folder.exists() for folder in folders)
 
     def test_after_a_kill(self, root: Path, done: Path, out: Path) -> None:
         missing = ['winter_34_p_1.tif', 'areas/winter_34.tif']

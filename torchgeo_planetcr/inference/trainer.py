@@ -17,7 +17,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from torchgeo.datasets.utils import Path
 
 from ..datamodules import PlanetCRDataModule
-from ..raster.write import cannot_write, write_text
+from ..raster.write import cannot_write, remove_leftovers, write_text
 from .checkpoint_io import WholeCheckpointIO
 from .mosaic import mosaic_areas
 from .writer import GeoTIFFWriter
@@ -126,6 +126,9 @@ class PlanetCRTrainer(Trainer):
             FileExistsError: If something else than such a GeoTIFF exists in its place and
                 *overwrite* is not set.
         """
+        for folder in (out, mosaic):
+            if folder is not None:
+                remove_leftovers(folder)
         settings = {}
         if isinstance(datamodule, PlanetCRDataModule):
             settings = datamodule.prediction_settings
