@@ -95,7 +95,9 @@ def test_disk(campaign: Campaign, base: Path, name: str) -> None:
 
         campaign.fresh('out')
         writer.prepare(base, out)
-        limits = Limits(memory=None, file_size=int(rng.random() * largest))
+        # What the command prints goes to a file, too
+        size = max(int(rng.random() * largest), PAGE)
+        limits = Limits(memory=None, file_size=size)
         ended = run(campaign.folder, planetcr, *arguments, limits=limits)
         word, text = judge(writer, ended, out, expected)
         campaign.count(

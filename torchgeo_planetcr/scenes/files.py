@@ -132,7 +132,9 @@ def _read_table(path: Path) -> list[SceneFiles]:
             text, dtype=str, keep_default_na=False, skipinitialspace=True
         )
     except (OSError, ValueError) as error:
-        raise OSError(f'{path} is not a readable CSV file: {error}') from error
+        # What pandas says ends with a line break
+        reason = str(error).strip()
+        raise OSError(f'{path} is not a readable CSV file: {reason}') from error
     columns = list(table.columns)
     if columns not in COLUMNS:
         raise ValueError(
