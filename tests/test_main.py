@@ -530,6 +530,25 @@ def test_class_of_a_checkpoint(
     assert 'test_PSNR' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('command', ['validate', 'test', 'predict'])
+@pytest.mark.parametrize(
+    'model', [[TINY], ['--model.model=unet', '--model.backbone=resnet18'], []]
+)
+def test_random_weights(
+    root: Path, tmp_path: Path, command: str, model: list[str]
+) -> None:
+    """Nobody takes them for a trained network."""
+    options = [command, *trainer_options(root, tmp_path)]
+    predict = [f'--out={tmp_path / "out"}', '--overwrite']
+    out = predict if command == 'predict' else []
+    with pytest.raises(SystemExit, match=f'planetcr {command}: .*--ckpt_path'):
+        main([*options, *out, *model])
+    assert not list(tmp_path.iterdir())
+    # Nothing in them is random
+    for known in ('copy', f'{{class_path: {__name__}.Half}}'):
+        main([*options, *out, f'--model.model={known}'])
+
+
 @pytest.mark.parametrize(
     ('key', 'value'),
     [
@@ -693,9 +712,10 @@ def test_arguments_of_evaluate(
 def test_predict(root: Path, tmp_path: Path) -> None:
     """A GeoTIFF for each patch, a mosaic for each area, and what `evaluate` says."""
     out, mosaic = tmp_path / 'predictions', tmp_path / 'mosaics'
+    task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
     options = [
         'predict',
-        TINY,
+        f'--ckpt_path={save_checkpoint(tmp_path / "small.ckpt", task)}',
         '--trainer.accelerator=cpu',
         '--trainer.logger=false',
         '--trainer.enable_progress_bar=false',

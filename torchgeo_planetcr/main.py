@@ -231,6 +231,7 @@ class PlanetCRCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Check that the weights in the checkpoint are those of the task."""
         if not self.checkpoint:
+            self._refuse_random_weights()
             return
         path = self.config[self.config.subcommand].ckpt_path
         try:
@@ -239,6 +240,23 @@ class PlanetCRCLI(LightningCLI):
         except ValueError as error:
             self.parser.error(str(error))
         self.checkpoint = MappingProxyType({})
+
+    def _refuse_random_weights(self) -> None:
+        """Refuse to use a network that is chosen by name, and was never trained."""
+        config = self.config[self.config.subcommand]
+        if self.subcommand == 'fit' or config.get('ckpt_path'):
+            return
+        init_args = config.model.init_args
+        # A class of the user's own may load its weights itself, and weights of an
+        # architecture are those of its backbone alone
+        name = init_args.get('model')
+        is_loaded = init_args.get('weights') and name in CloudRemoval.models
+        has_weights = next(self.model.parameters(), None) is not None
+        if isinstance(name, str) and has_weights and not is_loaded:
+            sys.exit(
+                f'planetcr {self.subcommand}: The weights of {name!r} would be random: '
+                'give the checkpoint of a training by --ckpt_path'
+            )
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a command, and name the checkpoint with which it cannot."""

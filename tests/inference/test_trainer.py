@@ -3,8 +3,9 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ import rasterio
 import torch
 import yaml
 from lightning.pytorch.plugins import TorchCheckpointIO
+from small_scene import save_checkpoint
 from systems import full_disk
 
+from torchgeo_planetcr import CloudRemoval
 from torchgeo_planetcr.inference import PlanetCRTrainer
 from torchgeo_planetcr.inference.checkpoint_io import WholeCheckpointIO
 from torchgeo_planetcr.main import main
@@ -26,6 +29,8 @@ QUICK = [
     '--data.eval_size=32',
     '--data.length=2',
 ]
+
+NETWORK = '--model.model_kwargs={features: 8, num_blocks: 1}'
 
 
 def fit(root: Path, out: Path, epochs: int, *more: str, features: int = 8) -> None:
@@ -159,21 +164,21 @@ class TestGoesOn:
     @pytest.mark.parametrize(
         'other',
         [
-            '--seed_everything=1',
-            '--data.eval_size=64',
-            '--data.alignment=reference',
-            '--dtype=float32',
-            '--model.model_kwargs={features: 8, num_blocks: 2}',
+            {'seed': 1},
+            {'num_blocks': 2},
+            {'option': '--data.eval_size=64'},
+            {'option': '--data.alignment=reference'},
+            {'option': '--dtype=float32'},
         ],
     )
     def test_other_weights_or_settings(
-        self, root: Path, done: Path, out: Path, other: str
+        self, root: Path, done: Path, out: Path, other: dict[str, Any]
     ) -> None:
         (out / 'summer_33_p_1.tif').unlink()
         with pytest.raises(SystemExit, match=r'winter_34_p_1\.tif exists.*overwrite'):
-            predict(root, out, other)
+            predict(root, out, **other)
         assert contents(out).items() < contents(done).items()
-        predict(root, out, other, '--overwrite')
+        predict(root, out, '--overwrite', **other)
         assert stamps(out).keys() == stamps(done).keys()
         assert not contents(out).items() & contents(done).items()
 
@@ -204,21 +209,32 @@ class TestGoesOn:
         assert contents(out) == contents(done)
 
 
-def predict(root: Path, out: Path, *more: str) -> None:
-    """Run `planetcr predict`."""
-    main(
-        [
-            'predict',
-            *QUICK[:2],
-            f'--data.root={root}',
-            '--model.model_kwargs={features: 8, num_blocks: 1}',
-            '--trainer.logger=false',
-            f'--trainer.default_root_dir={out}',
-            f'--out={out}',
-            f'--mosaic={out / "areas"}',
-            *more,
-        ]
-    )
+def predict(
+    root: Path,
+    out: Path,
+    *more: str,
+    option: str = '--dtype=uint16',
+    seed: int = 0,
+    num_blocks: int = 1,
+) -> None:
+    """Run `planetcr predict` with the weights of a seed."""
+    torch.manual_seed(seed)
+    task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': num_blocks})
+    with tempfile.TemporaryDirectory() as folder:
+        main(
+            [
+                'predict',
+                *QUICK[:2],
+                f'--data.root={root}',
+                f'--ckpt_path={save_checkpoint(Path(folder), task)}',
+                '--trainer.logger=false',
+                f'--trainer.default_root_dir={out}',
+                f'--out={out}',
+                f'--mosaic={out / "areas"}',
+                option,
+                *more,
+            ]
+        )
 
 
 def stamps(out: Path) -> dict[str, int]:
@@ -239,7 +255,12 @@ def contents(out: Path) -> dict[str, bytes]:
 class TestDamagedData:
     """Each command names the file, without a traceback."""
 
-    COMMANDS = ('fit', 'validate', 'test', 'predict')
+    COMMANDS: ClassVar[dict[str, list[str]]] = {
+        'fit': [NETWORK],
+        'validate': ['--model.model=copy'],
+        'test': ['--model.model=copy'],
+        'predict': ['--model.model=copy'],
+    }
 
     @pytest.mark.parametrize(
         ('modality', 'value', 'workers'),
@@ -256,28 +277,29 @@ class TestDamagedData:
         for path in own_root.rglob(f'{modality}_*.tif'):
             spoil(path, value)
         (own_root / 'planetcr_index.parquet').unlink(missing_ok=True)
-        for command in self.COMMANDS:
+        number = f'--data.num_workers={workers}'
+        for command, model in self.COMMANDS.items():
             with pytest.raises(
                 SystemExit, match=rf'{command}: .*{modality}_.*tif .*NaN or infinite'
             ):
-                call(command, own_root, tmp_path, f'--data.num_workers={workers}')
+                call(command, own_root, tmp_path, number, *model)
         assert not list(tmp_path.rglob('*.ckpt'))
 
     def test_radar_without_a_pixel(self, own_root: Path, tmp_path: Path) -> None:
         for path in own_root.rglob('S1_*.tif'):
             spoil(path, np.nan, slice(None))
-        for command in self.COMMANDS:
+        for command, model in self.COMMANDS.items():
             with pytest.raises(SystemExit, match=rf'{command}: .*S1_.*tif .*no valid'):
-                call(command, own_root, tmp_path)
+                call(command, own_root, tmp_path, *model)
 
     def test_cut_off_after_indexing(self, own_root: Path, tmp_path: Path) -> None:
-        call('validate', own_root, tmp_path)
+        call('validate', own_root, tmp_path, *self.COMMANDS['validate'])
         paths = list(own_root.rglob('planet_cloudy_*.tif'))
         for path in paths:
             path.write_bytes(path.read_bytes()[:-100_000])
-        for command in self.COMMANDS:
+        for command, model in self.COMMANDS.items():
             with pytest.raises(SystemExit, match=rf'{command}: .*planet_cloudy_.*tif'):
-                call(command, own_root, tmp_path)
+                call(command, own_root, tmp_path, *model)
 
 
 class TestBrokenWeights:
@@ -285,7 +307,7 @@ class TestBrokenWeights:
         self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Or finite, and so large that images are not."""
-        call('fit', root, tmp_path)
+        call('fit', root, tmp_path, NETWORK)
         (path,) = tmp_path.rglob('*.ckpt')
         checkpoint = torch.load(path, weights_only=True)
         for number in (torch.nan, 1e38):
@@ -302,7 +324,7 @@ class TestBrokenWeights:
     def test_training_that_diverges(self, root: Path, tmp_path: Path) -> None:
         for more in ([], ['--trainer.limit_val_batches=0']):
             with pytest.raises(SystemExit, match=r'fit: .*learning rate'):
-                call('fit', root, tmp_path, '--model.lr=1e20', *more)
+                call('fit', root, tmp_path, NETWORK, '--model.lr=1e20', *more)
         assert not list(tmp_path.rglob('*.ckpt'))
 
 
@@ -314,7 +336,6 @@ def call(command: str, root: Path, tmp_path: Path, *more: str) -> None:
             command,
             *QUICK,
             f'--data.root={root}',
-            '--model.model_kwargs={features: 8, num_blocks: 1}',
             '--trainer.max_epochs=1',
             '--trainer.num_sanity_val_steps=0',
             f'--trainer.default_root_dir={tmp_path}',
