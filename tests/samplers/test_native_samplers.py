@@ -227,6 +227,7 @@ class TestAll:
             collate_fn=stack_samples,
         )
         windows = list(instance)
+        instance.set_epoch(0)
         batches = list(loader)
         assert len(batches) == -(-len(windows) // 8)
         assert any(len(batch['crs'].unique()) > 1 for batch in batches)
@@ -245,6 +246,7 @@ class TestAll:
         sampler = RandomNativePatchSampler(dataset, size=64, length=60, generator=0)
         windows = list(sampler)
         expected = [dataset[window] for window in windows]
+        sampler.set_epoch(0)
         loader = DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=2)
         for sample, other in zip(loader, expected, strict=True):
             for key, value in other.items():
@@ -338,6 +340,7 @@ class TestRandom:
             )
             sampler.set_epoch(epoch)
             windows = list(sampler)
+            sampler.set_epoch(epoch)
             assert list(sampler) == windows
             return windows
 
@@ -383,6 +386,31 @@ class TestRandom:
             sampler.set_epoch(epoch)
             epochs.append(tuple(sampler))
         assert len(set(epochs)) == 5
+
+    @pytest.mark.parametrize('workers', [0, 2])
+    def test_plain_loop(self, dataset: PlanetCR, workers: int) -> None:
+        """Its epochs are those that Lightning sets, also after one that is broken off."""
+        sampler = RandomNativePatchSampler(dataset, size=100, length=8, generator=0)
+        expected = []
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            expected.append([(window.x.start, window.y.start) for window in sampler])
+        sampler.set_epoch(0)
+        loader = DataLoader(
+            dataset, batch_size=None, sampler=sampler, num_workers=workers
+        )
+        found = []
+        for epoch in range(4):
+            found.append([])
+            for sample in loader:
+                found[-1].append(
+                    (float(sample['bounds'][0]), float(sample['bounds'][3]))
+                )
+                if epoch == 1:
+                    break
+        assert found[1] == expected[1][:1]
+        assert found[::2] == expected[::2]
+        assert found[3] == expected[3]
 
     @pytest.mark.parametrize('sampler', SAMPLERS)
     def test_pickle(self, dataset: PlanetCR, sampler: Any) -> None:
@@ -623,6 +651,7 @@ class TestProcesses:
             # Of many processes, the first and last
             ranks = sorted({*range(processes)[:7], *range(processes)[-2:]})
             for rank in ranks:
+                sampler.set_epoch(epoch)
                 with process(rank, processes):
                     assert list(sampler) == expected[rank::processes]
                     assert len(sampler) == each

@@ -193,7 +193,7 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         self._rows = rows
 
     def __iter__(self) -> Iterator[NativeSlice]:
-        """Iterate over the windows of this process.
+        """Iterate over the windows of this process, and go on to the next epoch.
 
         Yields:
             Window in the CRS of its patch.
@@ -202,6 +202,8 @@ class NativePatchSampler(GeoSampler, DistributedSampler[GeoSlice], abc.ABC):
         share = self._share(len(rows))
         epoch, taken = self._taken
         first = taken if epoch == self.epoch else 0
+        # Lightning sets the epoch, a loop of one's own need not
+        self.epoch += 1
         yield from self._slices(rows[share][first:], corners[share][first:])
 
     def __len__(self) -> int:
@@ -307,8 +309,8 @@ class RandomNativePatchSampler(NativePatchSampler):
     """Sample windows at random.
 
     Each window that fits, in any patch, is drawn with the same probability. The windows
-    depend only on *generator* and the epoch: an epoch has other windows after
-    ``set_epoch``, which Lightning calls. Processes that share an epoch draw a few
+    depend only on *generator* and the epoch. Each iteration goes on to the next epoch, and
+    ``set_epoch``, which Lightning calls, to any. Processes that share an epoch draw a few
     windows more if *length* is not a multiple of their number, as each must have the
     same number of batches in training.
     """
