@@ -194,7 +194,9 @@ def things(
             config = f'--config=examples/{config}_one_minute.yaml'
             main(['fit', config, '--data.root=data', *options, *SHORT['fit']])
     for version, name in enumerate(('checkpoint', 'landcover')):
-        (checkpoint,) = folder.glob(f'lightning_logs/version_{version}/checkpoints/*')
+        (checkpoint,) = folder.glob(
+            f'lightning_logs/version_{version}/checkpoints/epoch*'
+        )
         checkpoint.rename(folder / f'{name}.ckpt')
     (folder / 'lightning_logs/version_0/config.yaml').rename(folder / 'config.yaml')
     shutil.rmtree(folder / 'lightning_logs')

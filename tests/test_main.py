@@ -69,7 +69,7 @@ def test_planetcr(root: Path, tmp_path: Path) -> None:
         '--data.length=4',
     ]
     run('planetcr', 'fit', f'--config={CONFIG}', TINY, *common)
-    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/epoch*.ckpt')
     state = torch.load(checkpoint, weights_only=True)
     assert state['hyper_parameters']['model'] == 'dsen2cr'
     assert state['state_dict']['model.head.0.weight'].shape == (8, 6, 3, 3)
@@ -113,7 +113,7 @@ def test_torchgeo(root: Path, tmp_path: Path) -> None:
         '--data.init_args.length=2',
         *common,
     )
-    assert len(list(tmp_path.glob('lightning_logs/*/checkpoints/*.ckpt'))) == 2
+    assert len(list(tmp_path.glob('lightning_logs/*/checkpoints/epoch*.ckpt'))) == 2
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_reference_configuration(
             '--data.num_workers=0',
         ]
     )
-    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/epoch*.ckpt')
     # Validated, and so saved, every second epoch only.
     assert int(checkpoint.stem.split('=')[1].split('-')[0]) % 2 == 1
     saved = (tmp_path / 'lightning_logs' / 'version_0' / 'config.yaml').read_text()
@@ -169,7 +169,7 @@ def test_one_minute_configuration(root: Path, tmp_path: Path, model: str) -> Non
         '--data.patch_size=32',
         '--data.length=2',
     )
-    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/epoch*.ckpt')
     saved = checkpoint.parents[1] / 'config.yaml'
     options = [f'--config={saved}', f'--ckpt_path={checkpoint}', '--weights_only=true']
     assert 'test_PSNR' in run('planetcr', 'test', *options)
@@ -200,7 +200,7 @@ def test_land_cover(
     ]
     main(['fit', *options])
     version = tmp_path / 'lightning_logs' / 'version_0'
-    (checkpoint,) = version.glob('checkpoints/*.ckpt')
+    (checkpoint,) = version.glob('checkpoints/epoch*.ckpt')
     SemanticSegmentation.load_from_checkpoint(checkpoint, weights_only=True)
     assert landcover_level(load_landcover_model(checkpoint)) == 2
     events = EventAccumulator(str(version)).Reload()
@@ -230,7 +230,7 @@ def test_architecture(root: Path, tmp_path: Path) -> None:
         '--data.length=2',
         '--data.batch_size=2',
     )
-    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/*.ckpt')
+    (checkpoint,) = tmp_path.glob('lightning_logs/version_0/checkpoints/epoch*.ckpt')
     task = CloudRemoval.load_from_checkpoint(checkpoint, weights_only=True)
     assert isinstance(task.model, EncoderDecoder)
 
@@ -567,7 +567,7 @@ def test_damaged_state_of_training(
     """What only training needs; without a key it is not there at all."""
     options = trainer_options(root, tmp_path)
     main(['fit', TINY, *options])
-    (path,) = tmp_path.glob('checkpoints/*.ckpt')
+    (path,) = tmp_path.glob('checkpoints/epoch*.ckpt')
     content = torch.load(path, weights_only=True)
     if key is None:
         content = {k: v for k, v in content.items() if k != 'optimizer_states'}

@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
@@ -366,7 +368,7 @@ class TestSteps:
 
 class TestCheckpoints:
     def _fit(self, task: CloudRemoval, tmp_path: Path, **kwargs: Any) -> Trainer:
-        trainer = _trainer(tmp_path, max_epochs=2, **kwargs)
+        trainer = _trainer(tmp_path, **{'max_epochs': 2, **kwargs})
         trainer.fit(task, _loader(), _loader())
         return trainer
 
@@ -511,14 +513,98 @@ class TestCheckpoints:
         with pytest.raises(ValueError, match='lr_factors have no effect on the opt'):
             LightningCLI(BaseTask, Plain, **options, args=[*args, '--optimizer=Adam'])
 
-    def test_best_psnr_is_kept(self, tmp_path: Path) -> None:
-        trainer = self._fit(CloudRemoval(model_kwargs=TINY), tmp_path)
-        (callback,) = trainer.checkpoint_callbacks
-        assert isinstance(callback, ModelCheckpoint)
-        assert callback.monitor == 'val_PSNR'
-        assert callback.mode == 'max'
-        assert callback.save_top_k == 1
-        assert Path(callback.best_model_path).is_file()
+    def test_best_and_last_are_kept(self, tmp_path: Path) -> None:
+        """Also in epochs without validation."""
+
+        class Worse(Callback):
+            """Makes the first validation the best."""
+
+            def on_train_epoch_end(
+                self, trainer: Trainer, pl_module: LightningModule
+            ) -> None:
+                for parameter in pl_module.parameters():
+                    parameter.data.mul_(3)
+
+        for options, expected in (
+            ({}, (0, 2)),
+            ({'check_val_every_n_epoch': 2}, (1, 2)),
+        ):
+            folder = tmp_path / str(options)
+            trainer = self._fit(
+                CloudRemoval(model_kwargs=TINY),
+                folder,
+                max_epochs=3,
+                callbacks=[Worse()],
+                **options,
+            )
+            best, last = trainer.checkpoint_callbacks
+            assert isinstance(best, ModelCheckpoint)
+            assert (best.monitor, best.mode, best.save_top_k) == ('val_PSNR', 'max', 1)
+            assert isinstance(last, ModelCheckpoint)
+            paths = [Path(best.best_model_path), Path(last.best_model_path)]
+            assert set(folder.rglob('*.ckpt')) == set(paths)
+            assert paths[1].name == 'last.ckpt'
+            epochs = [torch.load(path, weights_only=True)['epoch'] for path in paths]
+            assert tuple(epochs) == expected
+
+    @pytest.mark.parametrize(
+        ('settings', 'count'),
+        [
+            ({}, 2),
+            ({'every_n_train_steps': 1}, 3),
+            ({'train_time_interval': timedelta(seconds=0)}, 3),
+            ({'every_n_epochs': 2}, 3),
+            ({'save_on_train_epoch_end': False}, 2),
+            ({'save_on_exception': True}, 2),
+            ({'verbose': True}, 2),
+            ({'enable_version_counter': False}, 2),
+        ],
+    )
+    def test_own_is_never_dropped(
+        self, tmp_path: Path, settings: dict[str, Any], count: int
+    ) -> None:
+        own = ModelCheckpoint(**settings)
+        before = {**vars(own)}
+        task = CloudRemoval(model_kwargs=TINY)
+        trainer = self._fit(task, tmp_path, callbacks=[own])
+        assert own in trainer.checkpoint_callbacks
+        assert len(trainer.checkpoint_callbacks) == count
+        assert Path(own.best_model_path).is_file()
+        for name in ('_every_n_train_steps', '_train_time_interval', '_every_n_epochs'):
+            assert vars(own)[name] == before[name]
+        # Training goes on with the same ones
+        trainer.fit_loop.max_epochs = 4
+        trainer.fit(task, _loader(), _loader())
+        assert len(trainer.checkpoint_callbacks) == count
+
+    @pytest.mark.parametrize(
+        ('options', 'steps'),
+        [({}, 5), ({'check_val_every_n_epoch': 2}, 2), ({'limit_val_batches': 0}, 0)],
+    )
+    def test_scheduler_waits_for_validation(
+        self, tmp_path: Path, options: dict[str, Any], steps: int
+    ) -> None:
+        """It is told each figure once, and none that there is not."""
+        task = CloudRemoval(model_kwargs=TINY, lr=1e-3)
+        trainer = self._fit(task, tmp_path, max_epochs=5, **options)
+        (config,) = trainer.lr_scheduler_configs
+        assert isinstance(config.scheduler, ReduceLROnPlateau)
+        assert config.scheduler.last_epoch == steps
+        assert trainer.optimizers[0].param_groups[0]['lr'] == 1e-3
+
+    @pytest.mark.parametrize('factors', [None, {'head': 0.1}])
+    def test_learning_rate_of_the_tuner(
+        self, tmp_path: Path, factors: dict[str, float] | None
+    ) -> None:
+        task = CloudRemoval(model_kwargs=TINY, lr=1e-3, lr_factors=factors)
+        tuner = Tuner(_trainer(tmp_path, max_epochs=30))
+        found = tuner.lr_find(task, _loader(), num_training=30, min_lr=1e-6)
+        assert found
+        assert task.hparams['lr'] == found.suggestion() != 1e-3
+        trainer = self._fit(task, tmp_path)
+        rates = {group['lr'] for group in trainer.optimizers[0].param_groups}
+        assert max(rates) == found.suggestion()
+        assert len(rates) == (2 if factors else 1)
 
     def test_own_monitor_is_respected(self, tmp_path: Path) -> None:
         own = ModelCheckpoint(dirpath=tmp_path, monitor='val_SSIM', mode='max')

@@ -125,7 +125,8 @@ class CloudRemoval(BaseTask):
                 ``loss(prediction, target, image, mask_cloud)`` if it is a
                 :class:`~torchgeo_planetcr.losses.CloudAwareLoss`.
             lr: Learning rate for optimizer.
-            patience: Patience for learning rate scheduler.
+            patience: Number of validations without a lower loss after which the default
+                scheduler reduces the learning rate.
             optimizer: Function that makes an optimizer of parameters, instead of AdamW
                 with *lr*.
             lr_scheduler: Function that makes a learning rate scheduler of an optimizer,
@@ -145,9 +146,8 @@ class CloudRemoval(BaseTask):
         self.given: dict[str, Any] = {
             'model': model,
             'loss': loss,
-            'optimizer': optimizer or partial(AdamW, lr=lr),
-            'lr_scheduler': lr_scheduler
-            or partial(ReduceLROnPlateau, patience=patience),
+            'optimizer': optimizer,
+            'lr_scheduler': lr_scheduler,
         }
         super().__init__()
 
@@ -276,15 +276,21 @@ class CloudRemoval(BaseTask):
                 'test it instead, or fit another model'
             )
 
+        # Lightning's tuner sets the learning rate there
+        default = partial(AdamW, lr=self.hparams['lr'])
+        plateau = partial(ReduceLROnPlateau, patience=self.hparams['patience'])
         factors = [group.pop('factor') for group in groups]
-        optimizer = self.given['optimizer'](groups)
+        optimizer = (self.given['optimizer'] or default)(groups)
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
             group['lr'] = factor * group['lr']
-        scheduler = self.given['lr_scheduler'](optimizer)
-        return {
-            'optimizer': optimizer,
-            'lr_scheduler': {'scheduler': scheduler, 'monitor': self.monitor},
-        }
+        scheduler = (self.given['lr_scheduler'] or plateau)(optimizer)
+        config: Any = {'scheduler': scheduler, 'monitor': self.monitor}
+        if isinstance(scheduler, ReduceLROnPlateau) and self._trainer:
+            # Figures of an epoch without validation would be those of an earlier one
+            config['frequency'] = self._trainer.check_val_every_n_epoch or 1
+            # Without any validation, the learning rate stays as it is
+            config['strict'] = False
+        return {'optimizer': optimizer, 'lr_scheduler': config}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Group the parameters (``params``) by their learning rate (``factor``)."""
@@ -342,14 +348,16 @@ class CloudRemoval(BaseTask):
         return restored
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Keep the checkpoint with the best validation PSNR, to go on from without a gap.
+        """Keep the checkpoints with the best validation PSNR and of the last epoch.
+
+        A plain :class:`~lightning.pytorch.callbacks.ModelCheckpoint`, as Lightning has it
+        by default, writes that of the last epoch to ``last.ckpt``, to go on from without a
+        gap. All others of the trainer stay as they are.
 
         Returns:
-            The callback for schedulers when training goes on, the callback that keeps the
-            checkpoint, and the checkpoint callbacks of the trainer whose settings are not
-            Lightning's defaults. Only the first one if checkpointing is switched off, or if
-            the trainer has a :class:`~lightning.pytorch.callbacks.ModelCheckpoint` that
-            monitors a value.
+            The callback for schedulers when training goes on, and those that keep
+            checkpoints. Only the first one if checkpointing is switched off, or if the
+            trainer has a ModelCheckpoint that monitors a value.
         """
         callbacks = [
             callback
@@ -359,22 +367,18 @@ class CloudRemoval(BaseTask):
         if not callbacks or any(callback.monitor for callback in callbacks):
             return [ResumedSchedulers()]
 
-        # The result replaces all callbacks of its type, so Lightning's default vanishes
-        default = ModelCheckpoint()
-        settings = (
-            'dirpath',
-            'filename',
-            'save_last',
-            'save_top_k',
-            'save_weights_only',
-        )
-        own = [
-            callback
-            for callback in callbacks
-            if any(getattr(callback, s) != getattr(default, s) for s in settings)
-        ]
         best = ModelCheckpoint(monitor='val_PSNR', mode='max')
-        return [ResumedSchedulers(), best, *own]
+        last = ModelCheckpoint(filename='last', save_on_train_epoch_end=True)
+        plain = vars(ModelCheckpoint())
+        for callback in callbacks:
+            if vars(callback) == plain:
+                # The user may hold it, and ask it for its path
+                vars(callback).update(vars(last))
+        # Lightning keeps one state for each key
+        if all(callback.state_key != last.state_key for callback in callbacks):
+            callbacks.append(last)
+        # These replace all callbacks of their type
+        return [ResumedSchedulers(), best, *callbacks]
 
     def training_step(
         self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
