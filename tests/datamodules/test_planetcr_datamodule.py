@@ -52,7 +52,7 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def make_trainer(tmp_path: Path) -> Trainer:
+def make_trainer(tmp_path: Path, **kwargs: Any) -> Trainer:
     return Trainer(
         accelerator='cpu',
         max_epochs=2,
@@ -61,6 +61,7 @@ def make_trainer(tmp_path: Path) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         num_sanity_val_steps=0,
+        **kwargs,
     )
 
 
@@ -96,6 +97,20 @@ def test_same_seed_same_windows(root: Path, tmp_path: Path) -> None:
         windows.append(torch.cat([b['bounds'] for b in recorder.batches['fit']]))
     assert torch.equal(windows[0], windows[1])
     assert not torch.equal(windows[0], windows[2])
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_overfitting(root: Path, tmp_path: Path, count: int) -> None:
+    """The same batches in each epoch, of training and of validation."""
+
+    recorder = Recorder()
+    trainer = make_trainer(tmp_path, overfit_batches=count)
+    trainer.fit(recorder, PlanetCRDataModule(root, 2, 32, 32, length=8))
+    for stage in ('fit', 'validate'):
+        bounds = [batch['bounds'].tolist() for batch in recorder.batches[stage]]
+        half = len(bounds) // 2
+        assert bounds[:half] == bounds[half:] != []
+    assert len(recorder.batches['fit']) == 2 * count
 
 
 def test_keys_stay_in_step(root: Path, tmp_path: Path) -> None:

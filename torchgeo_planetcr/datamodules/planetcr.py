@@ -3,7 +3,7 @@
 
 """Planet-CR datamodule."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal
 
@@ -11,16 +11,44 @@ import torch
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets.utils import Path, Sample
+from torchgeo.datasets.utils import GeoSlice, Path, Sample
 
 from ..datasets import PlanetCR
 from ..datasets.index import open_index
 from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE, ModalityName
-from ..samplers import CenterNativePatchSampler, RandomNativePatchSampler
+from ..samplers import (
+    CenterNativePatchSampler,
+    NativePatchSampler,
+    RandomNativePatchSampler,
+)
 from ..transforms import PlanetCRNormalize, RandomFlipsAndTurns
 from ..transforms.seed import seeded
+
+
+class SameWindows(SequentialSampler, DistributedSampler):
+    """The windows of an epoch again and again, for a trainer with ``overfit_batches``.
+
+    Lightning replaces any sampler of another type by one that draws whole numbers.
+    """
+
+    def __init__(self, sampler: Iterable[GeoSlice]) -> None:
+        """Initialize a new SameWindows instance.
+
+        Args:
+            sampler: Sampler of the windows.
+        """
+        self.windows = tuple(sampler)
+        super().__init__(self.windows)
+
+    def __iter__(self) -> Iterator[GeoSlice]:  # ty: ignore[incompatible-method-override]
+        """Iterate over the windows.
+
+        Yields:
+            Window.
+        """
+        yield from self.windows
 
 
 class PlanetCRDataModule(GeoDataModule):
@@ -158,15 +186,21 @@ class PlanetCRDataModule(GeoDataModule):
                 self.predict_dataset, size=self.eval_size
             )
 
+        if stage == 'fit' and self.trainer and self.trainer.overfit_batches > 0:
+            samplers: Any = self.train_sampler, self.val_sampler
+            repeated: list[Any] = [SameWindows(sampler) for sampler in samplers]
+            self.train_sampler, self.val_sampler = repeated
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """Load training batches, from where a checkpoint has left off.
 
         Returns:
             The data loader.
         """
-        if self.trainer:
+        sampler = self.train_sampler
+        if self.trainer and isinstance(sampler, NativePatchSampler):
             epoch, batches = _next_batch(self.trainer)
-            self.train_sampler.resume(epoch, batches * self.batch_size)
+            sampler.resume(epoch, batches * self.batch_size)
         loader: DataLoader[Sample] = super().train_dataloader()
         return loader
 
