@@ -21,6 +21,7 @@ from rasterio.transform import from_bounds
 from rasterio.windows import Window
 from shapely import Polygon
 from torch import Generator
+from torch.utils.data import DataLoader
 from torchgeo.datasets import GeoDataset, RasterDataset
 from torchgeo.datasets.splits import (
     random_bbox_assignment,
@@ -137,6 +138,18 @@ class TestInCRS:
 
 
 class TestQuery:
+    @pytest.mark.parametrize('number', [0, -1, 99, np.int64(3)])
+    def test_number(self, root: Path, view: PlanetCR, number: Any) -> None:
+        """What DataLoader asks for without a sampler."""
+        parts = (PlanetCRCloudy(root), PlanetCRSentinel1(root))
+        first, second = (part.in_crs('EPSG:32633') for part in parts)
+        pair: Any = first & second
+        for dataset in (PlanetCR(root), view, *parts, pair):
+            with pytest.raises(TypeError, match=f'{number}.* sampler'):
+                dataset[number]
+        with pytest.raises(TypeError, match='sampler'):
+            next(iter(DataLoader(view, shuffle=True)))
+
     def test_plain_slice_of_several_crss(self, root: Path) -> None:
         dataset = PlanetCR(root)
         with pytest.raises(ValueError, match=r'in_crs\(.*NativeSlice'):

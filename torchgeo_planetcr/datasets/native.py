@@ -6,7 +6,7 @@
 import abc
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -213,9 +213,16 @@ class NativeGeoDataset(GeoDataset, abc.ABC):
 
         Raises:
             IndexError: If *index* is not found in the data set.
+            TypeError: If *index* is a number.
             ValueError: If the data set has several CRSs and *index* does not say which,
                 or if *index* is empty.
         """
+        if isinstance(index, SupportsIndex):
+            raise TypeError(
+                f'{type(self).__name__} has no sample number {index}, but one for each '
+                'window: give DataLoader a sampler, such as RandomNativePatchSampler, and '
+                'no shuffle'
+            )
         if not len(self):
             raise IndexError(f'index: {index} not found: the dataset is empty')
         sample = self._for_query(index)._read(index)
