@@ -530,6 +530,32 @@ def test_class_of_a_checkpoint(
     assert 'test_PSNR' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ('wrong', 'named'),
+    [
+        ('--model.model=unett', 'unett'),
+        ('--model.loss=l3', 'l3'),
+        ('--model.lr_factors={nothing: 0.1}', 'nothing'),
+        ('--model.weights=nowhere.pth', 'nowhere.pth'),
+        ('--data.augmentations=[Nothing]', 'Nothing'),
+    ],
+)
+def test_wrong_name(root: Path, tmp_path: Path, wrong: str, named: str) -> None:
+    """One line says what is wrong, as a user sees it."""
+    path = Path(sys.executable).with_name('planetcr')
+    result = subprocess.run(
+        [path, 'fit', TINY, *trainer_options(root, tmp_path), wrong],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode
+    assert 'Traceback' not in result.stderr
+    assert named in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('command', ['validate', 'test', 'predict'])
 @pytest.mark.parametrize(
     'model', [[TINY], ['--model.model=unet', '--model.backbone=resnet18'], []]

@@ -218,7 +218,14 @@ class PlanetCRCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Instantiate the classes, of which the task may be described by a checkpoint."""
         if not self.checkpoint:
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:
+                reason = _reason(error)
+                # Any other may be from the user's own code, and its place is needed
+                if not isinstance(reason, ValueError):
+                    raise
+                sys.exit(f'planetcr {self.subcommand}: {reason}')
             return
         path = self.config[self.config.subcommand].ckpt_path
         try:
@@ -226,7 +233,8 @@ class PlanetCRCLI(LightningCLI):
                 super().instantiate_classes()
         # Libraries raise almost anything for arguments that do not fit
         except Exception as error:
-            raise OSError(f"{error} (with the arguments in '{path}')") from error
+            reason = _reason(error)
+            raise OSError(f"{reason} (with the arguments in '{path}')") from error
 
     def after_instantiate_classes(self) -> None:
         """Check that the weights in the checkpoint are those of the task."""
@@ -271,6 +279,13 @@ class PlanetCRCLI(LightningCLI):
             if path and isinstance(error, FloatingPointError):
                 raise FloatingPointError(f"'{path}': {error}") from error
             raise
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The error behind one of jsonargparse, which lists all types that were tried."""
+    while error.__cause__ and str(error).startswith('Does not validate against any'):
+        error = error.__cause__
+    return error
 
 
 def _is_left_to_lightning(path: str) -> bool:
