@@ -511,6 +511,33 @@ def test_arguments_of_a_checkpoint(
         assert f"'{path}'" in f'{exit_.value} {capsys.readouterr().err}'
 
 
+def test_options_beside_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They hold, but for those that the state of the optimizer replaces."""
+    options = trainer_options(root, tmp_path)
+    main(['fit', TINY, '--model.lr=0.001', '--model.loss=l1', *options])
+    path = tmp_path / 'checkpoints' / 'last.ckpt'
+    more = [*options, f'--ckpt_path={path}', '--trainer.max_epochs=2']
+    capsys.readouterr()
+    main(['fit', '--model.loss=edge_charbonnier', '--model.lr=0.5', *more])
+    printed = capsys.readouterr().err
+    assert '--model.lr is ignored' in printed
+    assert str(path) in printed
+    content = torch.load(path, weights_only=True)
+    assert content['epoch'] == 1
+    found = content['hyper_parameters']
+    assert (found['loss'], found['lr']) == ('edge_charbonnier', 0.001)
+    assert found['model_kwargs'] == {'features': 8, 'num_blocks': 1}
+    assert content['optimizer_states'][0]['param_groups'][0]['lr'] == 0.001
+    # What is the same is no change
+    main(['test', '--model.model=dsen2cr', f'--ckpt_path={path}', *options])
+    assert 'ignored' not in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(['test', '--model.model=unet', f'--ckpt_path={path}', *options])
+    assert str(path) in f'{exit_.value} {capsys.readouterr().err}'
+
+
 def test_class_of_a_checkpoint(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets.utils import Path
@@ -101,6 +102,12 @@ UNNEEDED = {
     'predict': {*FUNCTIONS, 'loss'},
 }
 
+#: Arguments that the state of the optimizer and the scheduler in a checkpoint replaces.
+OF_OPTIMIZER = ('lr', 'patience', 'lr_factors')
+
+#: Name of an argument of the model in an option.
+MODEL_OPTION = re.compile(r'--model\.(?:init_args\.)?(\w+)')
+
 #: How an object is given on the command line.
 OBJECT_OPTION = (
     '--model.{}="{{class_path: CLASS}}", or --config with that of its training'
@@ -184,6 +191,17 @@ class PlanetCRCLI(LightningCLI):
             }
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments, and note which of the model are options.
+
+        Args:
+            parser: The parser.
+            args: Arguments (defaults to those of the process).
+        """
+        super().parse_arguments(parser, args)
+        options = map(MODEL_OPTION.match, sys.argv[1:] if args is None else args)
+        self.model_options = {option[1] for option in options if option}
+
     def _parse_ckpt_path(self) -> None:
         """Take over what a checkpoint says of the task.
 
@@ -211,9 +229,29 @@ class PlanetCRCLI(LightningCLI):
             if isinstance(value, Namespace) or (name in FUNCTIONS and value is not None)
         }
         arguments = read_arguments(path, self.checkpoint, kind)
-        values, objects = arguments.without(given | UNNEEDED[self.config.subcommand])
+        changed = self._changed_options(init_args, arguments.values, path)
+        left_out = given | changed | UNNEEDED[self.config.subcommand]
+        values, objects = arguments.without(left_out)
         check_objects(path, objects, OBJECT_OPTION)
         init_args.update(Namespace(values))
+
+    def _changed_options(
+        self, init_args: Namespace, values: Mapping[str, Any], path: str
+    ) -> set[str]:
+        """Find the options that say something else of the task than a checkpoint."""
+        changed = {
+            name
+            for name in self.model_options
+            if name in init_args and values.get(name) != init_args[name]
+        }
+        ignored = changed.intersection(OF_OPTIMIZER)
+        if ignored and self.config.subcommand == 'fit':
+            names = ', '.join(f'--model.{name}' for name in sorted(ignored))
+            rank_zero_only(print)(
+                f"{names} is ignored: training goes on with that in '{path}'",
+                file=sys.stderr,
+            )
+        return changed - ignored
 
     def instantiate_classes(self) -> None:
         """Instantiate the classes, of which the task may be described by a checkpoint."""
