@@ -538,6 +538,35 @@ def test_options_beside_a_checkpoint(
     assert str(path) in f'{exit_.value} {capsys.readouterr().err}'
 
 
+def test_module_in_the_current_folder(root: Path, tmp_path: Path) -> None:
+    """Named as in the tutorial, to train and to test."""
+    (tmp_path / 'my_models.py').write_text(
+        'from torch import nn\n'
+        'class Mine(nn.Module):\n'
+        '    def __init__(self):\n'
+        '        super().__init__()\n'
+        '        self.layer = nn.Conv2d(4, 4, 1)\n'
+        '    def forward(self, image, image_s1):\n'
+        '        return self.layer(image)\n'
+        'class Loss(nn.L1Loss):\n'
+        '    pass\n'
+    )
+    model = ['--model.model=my_models.Mine', '--model.loss=my_models.Loss']
+    options = [*model, *trainer_options(root, tmp_path)]
+    path = tmp_path / 'checkpoints' / 'last.ckpt'
+    for command in (['fit'], ['test', f'--ckpt_path={path}']):
+        result = subprocess.run(
+            [Path(sys.executable).with_name('planetcr'), *command, *options],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            cwd=tmp_path,
+        )
+        assert result.returncode == 0, result.stderr
+    assert 'test_PSNR' in result.stdout
+
+
 def test_class_of_a_checkpoint(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,7 @@ class PlanetCRCLI(LightningCLI):
         Lightning would import and call any class that is named there.
         """
         config = self.config[self.config.subcommand]
+        self._take_classes(config.model.get('init_args', Namespace()))
         path = config.get('ckpt_path')
         if not path or _is_left_to_lightning(path):
             return
@@ -216,6 +217,13 @@ class PlanetCRCLI(LightningCLI):
             self._take_arguments(config, path)
         except ValueError as error:
             self.parser.error(str(error))
+
+    def _take_classes(self, init_args: Namespace) -> None:
+        """Take a text of the user with a dot for the class of a module."""
+        for name in ('model', 'loss'):
+            given = init_args.get(name)
+            if isinstance(given, str) and '.' in given:
+                init_args[name] = Namespace(class_path=given, init_args=Namespace())
 
     def _take_arguments(self, config: Namespace, path: str) -> None:
         """Take over the arguments of the task from the checkpoint."""
@@ -292,7 +300,7 @@ class PlanetCRCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if self.subcommand == 'fit' or config.get('ckpt_path'):
             return
-        init_args = config.model.init_args
+        init_args = config.model.get('init_args', Namespace())
         # A class of the user's own may load its weights itself, and weights of an
         # architecture are those of its backbone alone
         name = init_args.get('model')
@@ -340,6 +348,9 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     Returns:
         The object that holds the trainer, the model and the data module.
     """
+    if args is None:
+        # Where the user's own modules are, as for Python, but behind all others
+        sys.path.append(os.getcwd())
     return PlanetCRCLI(
         model_class=BaseTask,
         datamodule_class=BaseDataModule,
