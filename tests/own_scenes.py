@@ -62,8 +62,8 @@ def make_clouds() -> NDArray[np.bool_]:
 
 def write_udm2(path: Path, clouds: NDArray[np.bool_], **options: Any) -> Path:
     """Write a usable data mask, whose first band is 1 where it is clear."""
-    bands = np.full((8, *clouds.shape), 77, np.uint8)
-    bands[0] = ~clouds
+    bands = np.zeros((8, *clouds.shape), np.uint8)
+    bands[0], bands[5], bands[6:] = ~clouds, clouds, 77
     return write(path, bands, **options)
 
 

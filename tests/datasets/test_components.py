@@ -78,8 +78,8 @@ class TestComponents:
 
     def test_cloud_mask_as_geotiff(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
-        array = rng.choice([0, 1, 255], (2, 50, 60)).astype(np.uint8)
-        dataset = PlanetCRCloudMask(write(tmp_path / 'udm2.tif', array))
+        array = rng.choice([0, 1, 255], (1, 50, 60)).astype(np.uint8)
+        dataset = PlanetCRCloudMask(write(tmp_path / 'mask.tif', array))
         mask = dataset[:]['mask']
         assert mask.dtype == torch.int64
         assert (mask.numpy() == (array[0] != 0)).all()

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 from rasters import write
 from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, make_mask, write_scene
 
+from torchgeo_planetcr.datasets import PlanetCRCloudMask
 from torchgeo_planetcr.scenes import CloudMask, Layer
 from torchgeo_planetcr.scenes.mask import RADIUS
 
@@ -37,8 +39,11 @@ def write_mask(path: Path, clouds: NDArray[np.bool_], **options: Any) -> Path:
 
 def write_udm2(path: Path, clouds: NDArray[np.bool_], **options: Any) -> Path:
     """Write a usable data mask: clear, snow, shadow, haze, haze, cloud, and so on."""
-    bands = np.random.default_rng(0).integers(0, 2, (8, *clouds.shape), np.uint8)
-    bands[0] = ~clouds
+    # Each pixel has one class: clear or snow, or a kind of cloud or none
+    rng = np.random.default_rng(0)
+    kind = np.where(clouds, rng.integers(2, 7, clouds.shape), 0)
+    kind[~clouds] = rng.integers(0, 2, (~clouds).sum())
+    bands = (kind == np.arange(8)[:, None, None]).astype(np.uint8)
     # Confidence in percent, and flags
     bands[6:] = 77
     options = {'nodata': None, 'transform': from_origin(LEFT, TOP, 3, 3)} | options
@@ -221,6 +226,89 @@ class TestOtherGrids:
         assert (actual[:, : 130 - 2 * RADIUS] == 0).all()
 
 
+class TestClasses:
+    """Which bands of a mask are cloud."""
+
+    @pytest.mark.parametrize('order', [range(8), (5, 7, 3, 0, 6, 1, 2, 4)])
+    @pytest.mark.parametrize(
+        'names',
+        [
+            None,
+            [
+                'clear',
+                'snow',
+                'shadow',
+                'haze_light',
+                'haze_heavy',
+                'cloud',
+                'confidence',
+                'udm1',
+            ],
+            [
+                'Clear',
+                'Snow',
+                'Shadow',
+                'Light Haze',
+                'Heavy Haze',
+                'Cloud',
+                'Confidence',
+                '-',
+            ],
+        ],
+    )
+    def test_udm2(
+        self, cloudy: Path, tmp_path: Path, names: list[str] | None, order: Any
+    ) -> None:
+        """Snow is no cloud; shadow, haze and what has no class are."""
+        if names is None:
+            order = range(8)
+        bands = np.zeros((8, *SHAPE), np.uint8)
+        for band in range(7):
+            bands[band, :, 30 * band : 30 * band + 30] = 1
+        bands[6] = 95
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        mask = write(tmp_path / 'mask.tif', bands[list(order)], **grid)
+        if names is not None:
+            with rasterio.open(mask, 'r+') as dataset:
+                dataset.descriptions = [names[band] for band in order]
+        with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
+            values = opened.read_cloud(scene.grid)
+        assert (values[:, :60] == 0).all()
+        assert (values[:, 60:] == 1).all()
+        # Without a scene, a pixel of no class is one without data
+        whole = PlanetCRCloudMask(mask)[:]['mask'].numpy()
+        assert (whole[:, :180] == values[:, :180]).all()
+        assert (whole[:, 180:] == 0).all()
+        assert PlanetCRCloudMask.read_cloud_cover(
+            PlanetCRCloudMask(mask).headers[0]
+        ) == pytest.approx(120 / SHAPE[1])
+
+    @pytest.mark.parametrize(('name', 'value'), [('clear', 0), ('cloud', 1)])
+    def test_one_band_of_udm2(
+        self, cloudy: Path, tmp_path: Path, name: str, value: int
+    ) -> None:
+        mask = write_mask(tmp_path / 'mask.tif', np.zeros(SHAPE, dtype=bool))
+        with rasterio.open(mask, 'r+') as dataset:
+            dataset.write(np.full(SHAPE, value, np.uint8), 1)
+            dataset.descriptions = [name]
+        with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
+            assert (opened.read_cloud(scene.grid) == 1).all()
+        assert (PlanetCRCloudMask(mask)[:]['mask'] == 1).all()
+
+    def test_unknown_names(self, cloudy: Path, tmp_path: Path) -> None:
+        """Bands of a scene are no mask, whatever their number."""
+        scene = write_scene(tmp_path / 'eight.tif', make_image(count=8))
+        with rasterio.open(scene, 'r+') as dataset:
+            dataset.descriptions = list('abcdefgh')
+        with (
+            Layer(cloudy) as layer,
+            pytest.raises(ValueError, match=r'eight\.tif has 8 bands, called a, b'),
+        ):
+            CloudMask(scene, layer)
+        with pytest.raises(OSError, match=r'eight\.tif has 8 bands, called a, b'):
+            PlanetCRCloudMask(scene, strict=True)
+
+
 class TestErrors:
     @pytest.mark.parametrize('value', [2, 100, 254])
     def test_value(self, cloudy: Path, tmp_path: Path, value: int) -> None:
@@ -249,7 +337,7 @@ class TestErrors:
     def test_bands(self, cloudy: Path, tmp_path: Path, count: int) -> None:
         grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
         mask = write(tmp_path / 'mask.tif', np.zeros((count, 9, 9), np.uint8), **grid)
-        message = rf'mask\.tif has {count} bands: take a UDM2 file of 8 bands, or'
+        message = rf'mask\.tif has {count} bands, called -, .*: take a UDM2 file of 8 bands, or'
         with Layer(cloudy) as scene, pytest.raises(ValueError, match=message):
             CloudMask(mask, scene)
 

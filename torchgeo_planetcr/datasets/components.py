@@ -16,11 +16,13 @@ from torchgeo.datasets.utils import Path, Sample
 from ..raster.grid import Grid
 from ..raster.header import HeaderTable, RasterHeader
 from ..raster.read import (
+    HANDLES,
     NotFiniteError,
     read_array_header,
     read_pixels,
     read_raster_header,
 )
+from .mask_bands import MaskBands, find_mask_bands
 from .missing_sentinel1 import fill_gaps, find_gaps, is_measured, mean_backscatter
 from .modalities import MODALITIES, RGB_BANDS, ModalityName
 from .native_raster import NativeRasterDataset
@@ -325,7 +327,8 @@ class PlanetCRCloudMask(NativeRasterDataset):
     """Cloud masks of Planet-CR, or your own.
 
     1 where there is cloud, at 3 m. A ``.npy`` file takes its georeference from the
-    cloudy GeoTIFF of the same patch; a raster has its own.
+    cloudy GeoTIFF of the same patch; a raster has its own. It is Planet's usable data mask
+    (UDM2), in which shadow and haze are cloud and snow is not, or has one band.
     """
 
     filename_glob = MODALITIES['cloud_mask'].filename_glob
@@ -347,7 +350,9 @@ class PlanetCRCloudMask(NativeRasterDataset):
     def read_header(cls, filepath: str) -> RasterHeader:
         """Read the header of one file, see :meth:`NativeRasterDataset.read_header`."""
         if not filepath.endswith(MODALITIES['cloud_mask'].suffix):
-            return super().read_header(filepath)
+            header = super().read_header(filepath)
+            _find_bands(header)
+            return header
         shape, layout, stamp = read_array_header(filepath)
         if np.dtype(layout.dtype).kind not in 'bui':
             raise ValueError(f'{filepath} holds {layout.dtype} instead of 0 and 1')
@@ -392,12 +397,21 @@ def _read_mask(
     header: RasterHeader, row: int, col: int, height: int, width: int
 ) -> NDArray[np.uint8]:
     """Read a window of a cloud mask as 0 and 1."""
-    array = read_pixels(header, row, col, height, width, [1], 'GTiff')
+    bands = MaskBands((1,))
+    if not header.filepath.endswith(MODALITIES['cloud_mask'].suffix):
+        bands = _find_bands(header)
+    array = read_pixels(header, row, col, height, width, bands.positions, 'GTiff')
     # NaN is not cloud either.
-    is_cloud = array > 0
+    ones = array > 0
     if header.nodata is not None:
-        is_cloud &= array != header.nodata
-    return is_cloud.astype(np.uint8)
+        ones &= array != header.nodata
+    return bands.find_cloud(ones).astype(np.uint8)[np.newaxis]
+
+
+@functools.lru_cache(maxsize=128)
+def _find_bands(header: RasterHeader) -> MaskBands:
+    """Find the bands of a raster mask."""
+    return find_mask_bands(HANDLES.open(header, 'GTiff'))
 
 
 def check_level(level: int) -> None:

@@ -112,8 +112,8 @@ def make_patches(
             multiples of 10 m
         landcover: ESA WorldCover, in any CRS, to the nearest pixel at 10 m
         cloud_mask: Mask of the cloudy scene, Planet's usable data mask (UDM2), in which
-            all that is not clear is cloud, or any raster of 1 (cloud) and 0 (clear);
-            without one, patches have no cloud mask
+            shadow and haze are cloud and snow is not, or any raster of 1 (cloud) and 0
+            (clear); without one, patches have no cloud mask
         split: Folder to write to, 'train' or 'test'
         overlap: Pixels that neighboring patches share
         max_nodata: Largest share of pixels without data in the cloudy and in the clear

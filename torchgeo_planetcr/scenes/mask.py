@@ -3,35 +3,18 @@
 
 """Cloud masks of scenes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rasterio.io import DatasetReader
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torchgeo.datasets.utils import Path
 
+from ..datasets.mask_bands import find_mask_bands
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from .layer import Layer
-
-#: Bands of Planet's usable data mask (UDM2), each 0 or 1 but for the confidence:
-#: https://docs.planet.com/data/imagery/udm/
-UDM2_BANDS = (
-    'clear',
-    'snow',
-    'shadow',
-    'haze_light',
-    'haze_heavy',
-    'cloud',
-    'confidence',
-    'unusable',
-)
-
-#: Bands of UDM2 in which 1 says that there is no cloud. All other pixels are cloudy.
-UDM2_CLEAR = ('clear',)
 
 #: Value where there is no mask.
 NO_MASK = int(MODALITIES['cloud_mask'].nodata)
@@ -43,8 +26,9 @@ RADIUS = 10
 class CloudMask(Layer):
     """Cloud mask of a scene, warped onto the grid of the scene when it is read.
 
-    Planet's usable data mask (UDM2) is known by its eight bands. Any other mask has one
-    band, 1 where there is cloud and 0 where it is clear.
+    In Planet's usable data mask (UDM2), cloud, shadow and haze are cloud, and snow is not.
+    It is known by the names of its bands, or by their number, eight. Any other mask has
+    one band, 1 where there is cloud and 0 where it is clear.
     """
 
     def __init__(self, path: Path, scene: Layer) -> None:
@@ -59,9 +43,14 @@ class CloudMask(Layer):
             ValueError: If it has no CRS, or not the bands that are expected.
         """
         # Many masks declare 0, which is a value of theirs, to be nodata
-        super().__init__(path, _find_mask_bands, grid=scene.grid, source_nodata=NO_MASK)
+        super().__init__(
+            path,
+            lambda dataset: find_mask_bands(dataset).positions,
+            grid=scene.grid,
+            source_nodata=NO_MASK,
+        )
         self.scene = scene
-        self._is_udm2 = self.dataset.count == len(UDM2_BANDS)
+        self._mask_bands = find_mask_bands(self.dataset)
 
     def check(self) -> None:
         """Read all of the mask at low resolution, and check that it fits the scene.
@@ -86,16 +75,16 @@ class CloudMask(Layer):
             has_data: Where the scene has data, of shape (H, W); read if it is not known.
 
         Returns:
-            1 where it is cloudy, 0 where it is clear or the scene has no data, and 255
-            where there is no mask, of shape (H, W).
+            1 where it is cloudy or of no class, 0 where it is clear or the scene has no
+            data, and 255 where there is no mask, of shape (H, W).
 
         Raises:
             OSError: If the mask or the scene cannot be read.
             ValueError: If a value is other than 0 and 1.
         """
         values = self.read(window)
-        is_one = (values == 1).any(axis=0)
-        cloudy = (~is_one if self._is_udm2 else is_one).astype(np.uint8)
+        ones, bands = values == 1, self._mask_bands
+        cloudy = (bands.find_cloud(ones) | bands.find_unknown(ones)).astype(np.uint8)
         cloudy[(values == NO_MASK).any(axis=0)] = NO_MASK
         if has_data is None:
             has_data = self.scene.find_data(self.scene.read(window))
@@ -143,15 +132,3 @@ class CloudMask(Layer):
                 'with 1 cloud and 0 clear'
             )
         return values
-
-
-def _find_mask_bands(dataset: DatasetReader) -> Sequence[int]:
-    """Bands that say where it is clear, or the only band, which says where it is cloudy."""
-    if dataset.count == len(UDM2_BANDS):
-        return [UDM2_BANDS.index(band) + 1 for band in UDM2_CLEAR]
-    if dataset.count == 1:
-        return [1]
-    raise ValueError(
-        f'{dataset.name} has {dataset.count} bands: take a UDM2 file of '
-        f'{len(UDM2_BANDS)} bands, or a mask with one band, 1 cloud and 0 clear'
-    )

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torchgeo.datasets.utils import Path
 
+from ..datasets.mask_bands import UDM2_BANDS
 from ..datasets.modalities import MODALITIES
 from ..datasets.patch_files import PATCH_SIZE
 from ..raster.grid import Grid
 from ..raster.write import appears_whole, cannot_write, check_absent, write_geotiff
-from ..scenes.mask import UDM2_BANDS
 from .area import AreaImages, choose_area, has_data, image_description, simulate_area
 from .checks import MAX_SEED, check_range
 
