@@ -15,15 +15,18 @@ from torchgeo_planetcr.datasets.modalities import MISSING_DECIBELS
 @pytest.mark.parametrize(
     ('nodata', 'expected'),
     [
-        (None, [True, False, False, False, True, False]),
-        (np.nan, [True, False, False, False, True, True]),
-        (-99, [True, False, False, False, False, True]),
+        (None, [True, False, False, False, True, False, False, False]),
+        (np.nan, [True, False, False, False, True, True, False, False]),
+        (-99, [True, False, False, False, False, True, False, False]),
     ],
 )
 def test_is_measured(nodata: float | None, expected: list[bool]) -> None:
-    """Both polarizations must be; a file that declares nothing is padded with 0."""
-    vv = [-12, np.nan, -12, -np.inf, -99, 0]
-    vh = [-20, -20, np.inf, -20, -99, -20]
+    """Both polarizations must be; a file that declares nothing is padded with 0.
+
+    Zeros in both are none either, and neither is what is too low for any ground.
+    """
+    vv = [-12, np.nan, -12, -np.inf, -99, 0, 0, -9999]
+    vh = [-20, -20, np.inf, -20, -99, -20, 0, -20]
     values = np.array([vv, vh])
     assert is_measured(values, nodata).tolist() == expected
 

@@ -386,7 +386,16 @@ class TestIntersection:
     @pytest.mark.parametrize('on_grid', [True, False])
     @pytest.mark.parametrize(
         ('value', 'nodata'),
-        [(0, 0), (0, None), (-9999, -9999), (np.nan, np.nan), (-np.inf, None)],
+        [
+            (0, 0),
+            (0, None),
+            (-9999, -9999),
+            (np.nan, np.nan),
+            (-np.inf, None),
+            (0, np.nan),
+            (0, -9999),
+            (-9999, None),
+        ],
     )
     def test_gaps(
         self, tmp_path: Path, value: float, nodata: float | None, on_grid: bool

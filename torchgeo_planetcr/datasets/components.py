@@ -23,13 +23,19 @@ from ..raster.read import (
     read_raster_header,
 )
 from .mask_bands import MaskBands, find_mask_bands
-from .missing_sentinel1 import fill_gaps, find_gaps, is_measured, mean_backscatter
+from .missing_sentinel1 import (
+    LEAST_DECIBELS,
+    fill_gaps,
+    find_gaps,
+    is_measured,
+    mean_backscatter,
+)
 from .modalities import MODALITIES, RGB_BANDS, ModalityName
 from .native_raster import NativeRasterDataset
 from .patch_files import cloudy_path
 
 #: Values in dB that replace the infinite ones, beyond any that are measured.
-FINITE_DECIBELS = (-100, 100)
+FINITE_DECIBELS = (LEAST_DECIBELS, 100)
 
 #: Pixels of a scene of which a mean is computed, or that are in memory at once meanwhile.
 MAX_PIXELS = 2**22
@@ -68,8 +74,8 @@ class PlanetCRSentinel1(NativeRasterDataset):
     """Sentinel-1 images of Planet-CR, or your own.
 
     VV and VH at 10 m, in dB. Missing backscatter is replaced by the mean of VV and of VH in
-    the files: where they are NaN, infinite, what they declare as nodata or, if they declare
-    none, 0, and where there is no file.
+    the files: where they are NaN, infinite, what they declare as nodata, below -100 dB or, in
+    both VV and VH, 0, and where there is no file.
 
     :class:`PlanetCR` does what the authors' loader does instead: NaN is replaced by the
     mean of VV and VH together, and an infinite value, such as that of zero power, by -100 or

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from .modalities import MISSING_DECIBELS
 
+#: Below this there is no backscatter in dB, but a value that stands for none, such as -9999.
+LEAST_DECIBELS = -100.0
+
 #: VV and VH in dB, of shape (2, ...).
 type Decibels = NDArray[np.floating]
 
@@ -18,14 +21,18 @@ def find_gaps(values: Decibels, nodata: float | None = math.nan) -> NDArray[np.b
     """Find missing backscatter.
 
     Args:
-        values: Backscatter in dB, of any shape.
+        values: Backscatter in dB of shape (C, ...).
         nodata: Value of pixels without data; None if a file declares none: it is then
             padded with 0.
 
     Returns:
-        Where it is infinite, NaN or *nodata*, of the same shape.
+        Where it is infinite, NaN, *nodata*, lower than any that is measured, or 0 in all
+        polarizations, with which programs fill images whatever they declare, of the same
+        shape.
     """
-    return ~np.isfinite(values) | (values == (0 if nodata is None else nodata))
+    gaps = ~np.isfinite(values) | (values < LEAST_DECIBELS)
+    gaps |= values == (0 if nodata is None else nodata)
+    return gaps | (values == 0).all(axis=0)
 
 
 def is_measured(values: Decibels, nodata: float | None = math.nan) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import rasterio.warp
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -65,6 +66,49 @@ def warp(
         raise OSError(
             f'{dataset.name} cannot be warped to {grid.crs}: {error}'
         ) from error
+
+
+def warp_part(
+    array: NDArray[np.floating],
+    crs: Any,
+    transform: Affine,
+    target: Grid,
+    resampling: Resampling,
+    step: float,
+) -> NDArray[np.floating]:
+    """Put floating values, NaN where there is no data, onto another grid.
+
+    Args:
+        array: Values of shape (C, H, W).
+        crs: Their CRS.
+        transform: Their transform, which need not be north-up.
+        target: The grid of the result.
+        resampling: How to interpolate.
+        step: Pixels of the array from one pixel of the grid to the next, which GDAL would
+            guess wrongly for a grid of a few rows.
+
+    Returns:
+        Array of shape (C, H', W'), NaN where there is no data.
+    """
+    result = np.full((len(array), target.height, target.width), np.nan, array.dtype)
+    # Without a gap, GDAL takes a third of the time if it need not look for one
+    gap = math.nan if np.isnan(array).any() else None
+    rasterio.warp.reproject(
+        array,
+        result,
+        src_crs=crs,
+        src_transform=transform,
+        dst_crs=target.crs,
+        dst_transform=target.transform,
+        src_nodata=gap,
+        dst_nodata=gap,
+        init_dest_nodata=False,
+        resampling=resampling,
+        UNIFIED_SRC_NODATA='NO',
+        XSCALE=min(1 / step, 1),
+        YSCALE=min(1 / step, 1),
+    )
+    return result
 
 
 def warp_array(

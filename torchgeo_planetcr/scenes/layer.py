@@ -3,6 +3,7 @@
 
 """A raster that is opened once and read on any grid."""
 
+import copy
 import functools
 import math
 import os
@@ -176,9 +177,7 @@ class Layer(OpenFiles):
         Returns:
             A layer that is closed with this one.
         """
-        # A plain layer: what a subclass adds is for its own grid
-        other = object.__new__(Layer)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.grid = grid
         other._warp(resampling, nodata, dtype)
         return other

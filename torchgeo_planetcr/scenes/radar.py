@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
+from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.windows import Window, from_bounds
+from rasterio.windows import Window
 from torchgeo.datasets.utils import Path
 
-from ..datasets.missing_sentinel1 import Decibels, is_measured
+from ..datasets.missing_sentinel1 import Decibels, find_gaps, is_measured
 from ..raster.grid import Grid, crs_name
 from ..raster.read import read_bands
-from ..raster.warp import warp
+from ..raster.warp import warp_part
 from .bands import find_polarizations
 from .layer import Layer, OpenFiles
 
@@ -24,7 +25,11 @@ MARGIN = 2
 
 
 class Sentinel1Layer(Layer):
-    """An image of Sentinel-1, warped onto a grid when it is read."""
+    """An image of Sentinel-1, warped onto a grid when it is read.
+
+    Gaps are taken out of its pixels before these are warped: GDAL knows a single value
+    that stands for them, and programs fill images with others, too.
+    """
 
     def __init__(self, path: Path, grid: Grid) -> None:
         """Initialize a new Sentinel1Layer instance.
@@ -32,38 +37,33 @@ class Sentinel1Layer(Layer):
         Args:
             path: Backscatter in dB, VV and VH in this order unless the bands are named,
                 in any CRS and resolution.
-            grid: Grid on which it is read, bilinear. Values are NaN or infinite where
-                there is no backscatter.
+            grid: Grid on which it is read, bilinear. Values are NaN where there is no
+                backscatter.
 
         Raises:
             OSError: If the image cannot be read.
             ValueError: If it has no place on Earth, or not the bands that are expected.
         """
-        bilinear = Resampling.bilinear
         super().__init__(
             path,
             find_polarizations,
             grid=grid,
-            resampling=bilinear,
+            resampling=Resampling.bilinear,
             nodata=math.nan,
             dtype='float32',
         )
+
+    def _warp(
+        self, resampling: Resampling, nodata: float | None, dtype: str | None
+    ) -> None:
+        """Put the image onto the grid, see :meth:`Layer._warp`."""
+        self.nodata = math.nan
+        self._resampling, self._dtype = resampling, np.dtype(dtype)
         self._crs = crs_name(self.dataset.crs.to_wkt())
-        # For windows without a gap, which take GDAL a third of the time if it need not
-        # look for one
-        try:
-            self._gapless = warp(
-                self.dataset,
-                grid,
-                bilinear,
-                source_nodata=None,
-                nodata=None,
-                dtype='float32',
-            )
-        except OSError:
-            self.close()
-            raise
-        self._opened.callback(self._gapless.close)
+        # Pixels of the image from one pixel of the grid to the next, 1 at least
+        west, north, east, south = self._place_of(self.grid)
+        height, width = self.grid.height, self.grid.width
+        self._step = max((east - west) / width, (south - north) / height, 1)
 
     def read(self, window: Grid) -> Decibels:
         """Read VV and VH.
@@ -72,32 +72,74 @@ class Sentinel1Layer(Layer):
             window: Window of :attr:`grid`, which may reach beyond its edges.
 
         Returns:
-            Backscatter in dB, NaN or infinite where there is none, of shape (2, H, W).
+            Backscatter in dB, NaN where there is none, of shape (2, H, W).
 
         Raises:
             OSError: If the image cannot be read.
         """
-        if self.grid.holds(window) and self._is_gapless(window):
-            row, col = self.grid.offset(window)
-            place = Window(col, row, window.width, window.height)
-            return read_bands(self._gapless, self.path, self.bands, window=place)
-        return super().read(window)
+        values = self._read_onto(window)
+        if self.grid.holds(window):
+            return values
+        rows, cols = window.inside(self.grid.bounds)
+        inside = np.zeros(values.shape[1:], dtype=bool)
+        inside[rows, cols] = True
+        values[:, ~inside] = np.nan
+        return values
 
-    def _is_gapless(self, window: Grid) -> bool:
-        """Whether there is backscatter everywhere around a window."""
-        image = self.dataset
-        place = window.bounds_in(self._crs)
-        part = from_bounds(*place, transform=image.transform)
-        margin = MARGIN * max(part.width / window.width, part.height / window.height, 1)
-        top, left = (math.floor(n - margin) for n in (part.row_off, part.col_off))
-        bottom = math.ceil(part.row_off + part.height + margin)
-        right = math.ceil(part.col_off + part.width + margin)
-        if top < 0 or left < 0 or bottom > image.height or right > image.width:
-            return False
-        around = Window(left, top, right - left, bottom - top)
-        values = read_bands(image, self.path, self.bands, window=around)
-        nodata = 0 if image.nodata is None else image.nodata
-        return bool(np.isfinite(values).all() and (values != nodata).all())
+    def read_small(
+        self, shape: tuple[int, int] | None = None, resampling: Resampling | None = None
+    ) -> Decibels:
+        """Read all of it at low resolution, see :meth:`Layer.read_small`.
+
+        As gaps end between pixels, it is interpolated as all of it would be.
+        """
+        height, width = shape or self.small_shape
+        xmin, ymin, xmax, ymax = self.grid.bounds
+        res = (xmax - xmin) / width, (ymax - ymin) / height
+        small = Grid(self.grid.crs, xmin, ymax, *res, height, width)
+        return self._read_onto(small, is_small=True)
+
+    def _read_onto(self, target: Grid, is_small: bool = False) -> Decibels:
+        """Read the part under a grid, without pixels that it skips if it is small."""
+        shape = len(self.bands), target.height, target.width
+        part = self._part_under(target)
+        if not (part.width and part.height):
+            return np.full(shape, np.nan, self._dtype)
+        size = part.height, part.width
+        if is_small:
+            size = min(size[0], shape[1]), min(size[1], shape[2])
+        values = read_bands(
+            self.dataset,
+            self.path,
+            self.bands,
+            window=part,
+            out_shape=(shape[0], *size),
+        ).astype(self._dtype)
+        values[find_gaps(values, self.dataset.nodata)] = np.nan
+        larger = Affine.scale(part.width / size[1], part.height / size[0])
+        transform = self.dataset.window_transform(part) @ larger
+        step = 1 if is_small else self._step
+        return warp_part(
+            values, self.dataset.crs, transform, target, self._resampling, step
+        )
+
+    def _place_of(self, target: Grid) -> tuple[float, float, float, float]:
+        """Columns and rows at the edges of a grid, which may lie beyond the image."""
+        left, bottom, right, top = target.bounds_in(self._crs)
+        corners = (left, bottom), (left, top), (right, bottom), (right, top)
+        places = np.array([~self.dataset.transform @ corner for corner in corners])
+        return *places.min(axis=0), *places.max(axis=0)
+
+    def _part_under(self, target: Grid) -> Window:
+        """Pixels of the image that interpolation on a grid looks at."""
+        margin = MARGIN * self._step
+        height, width = self.dataset.shape
+        west, north, east, south = self._place_of(target)
+        first, last = np.clip([west - margin, east + margin + 1], 0, width).astype(int)
+        upper, lower = np.clip([north - margin, south + margin + 1], 0, height).astype(
+            int
+        )
+        return Window(first, upper, last - first, lower - upper)
 
 
 class Sentinel1(OpenFiles):
@@ -131,7 +173,7 @@ class Sentinel1(OpenFiles):
             window: Window of the grid, which may reach beyond its edges.
 
         Returns:
-            Backscatter in dB, NaN or infinite where no image has any, of shape (2, H, W).
+            Backscatter in dB, NaN where no image has any, of shape (2, H, W).
 
         Raises:
             OSError: If an image cannot be read.
