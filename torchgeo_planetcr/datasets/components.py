@@ -3,6 +3,7 @@
 
 """Data sets of the modalities of Planet-CR."""
 
+import fnmatch
 import functools
 import math
 import os
@@ -22,6 +23,7 @@ from ..raster.read import (
     read_pixels,
     read_raster_header,
 )
+from .band_names import find_bands
 from .mask_bands import MaskBands, find_mask_bands
 from .missing_sentinel1 import (
     LEAST_DECIBELS,
@@ -50,7 +52,9 @@ NO_CLASS = 255
 class PlanetCRCloudy(NativeRasterDataset):
     """Cloudy PlanetScope images of Planet-CR, or your own.
 
-    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data.
+    Four bands at 3 m, surface reflectance x 10000, 0 where there is no data. In files of
+    your own, they are found by the names of the bands, or without names by the order of
+    PlanetScope's products of four and eight bands.
     """
 
     filename_glob = MODALITIES['cloudy'].filename_glob
@@ -59,6 +63,26 @@ class PlanetCRCloudy(NativeRasterDataset):
     is_image = MODALITIES['cloudy'].is_image
     nodata = MODALITIES['cloudy'].nodata
     driver = 'GTiff'
+
+    def _read_window(
+        self, header: RasterHeader, row: int, col: int, height: int, width: int
+    ) -> NDArray[Any]:
+        """Read a window, see :meth:`NativeRasterDataset.read_window`."""
+        bands = self.band_indexes or ()
+        if not fnmatch.fnmatch(os.path.basename(header.filepath), self.filename_glob):
+            positions = _find_positions(header)
+            bands = [positions[band - 1] for band in bands]
+        return read_pixels(header, row, col, height, width, bands, self.driver)
+
+
+@functools.lru_cache(maxsize=128)
+def _find_positions(header: RasterHeader) -> list[int]:
+    """Find B, G, R and NIR in a file that is none of the archive."""
+    # A file with names of bands has no layout
+    if header.layout is not None:
+        return find_bands(header.filepath, header.layout.count)
+    dataset = HANDLES.open(header, 'GTiff')
+    return find_bands(header.filepath, dataset.count, dataset.descriptions)
 
 
 class PlanetCRClear(PlanetCRCloudy):

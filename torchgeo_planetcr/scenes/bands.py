@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
+from ..datasets.band_names import find_bands
 from ..datasets.modalities import MODALITIES
-
-#: Positions of B, G, R and NIR, from 1, in PlanetScope's products by number of bands.
-PRODUCTS = {4: (1, 2, 3, 4), 8: (2, 4, 6, 8)}
 
 #: Type of the values of PlanetScope's products of surface reflectance.
 DTYPE = MODALITIES['cloudy'].dtype.__name__
@@ -46,20 +44,14 @@ def find_planetscope_bands(
                 f'{count} bands of {path}, from 1'
             )
         return list(bands)
-    names = [(name or '').strip().lower() for name in dataset.descriptions]
-    if all(name in names for name in wanted):
-        return [names.index(name) + 1 for name in wanted]
     colors = dataset.colorinterp[:3]
-    if colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue):
+    is_rgb = colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    if is_rgb and not any(dataset.descriptions):
         raise ValueError(
             f'{path} says that its first bands are red, green and blue, and PlanetScope '
             'begins with blue: give the positions of B, G, R and NIR with bands'
         )
-    if count not in PRODUCTS:
-        raise ValueError(
-            f'{path} has {count} bands: give the positions of B, G, R and NIR with bands'
-        )
-    return list(PRODUCTS[count])
+    return find_bands(path, count, dataset.descriptions)
 
 
 def find_polarizations(dataset: DatasetReader) -> list[int]:
