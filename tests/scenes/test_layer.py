@@ -15,6 +15,7 @@ from rasters import make_array, write
 from torchgeo_planetcr.raster.grid import Grid
 from torchgeo_planetcr.scenes import Layer
 from torchgeo_planetcr.scenes.layer import find_data
+from torchgeo_planetcr.scenes.radar import Sentinel1Layer
 
 SHAPE = 60, 80
 
@@ -132,6 +133,39 @@ class TestErrors:
         path.write_bytes(path.read_bytes()[:-1000])
         with pytest.raises(OSError, match=r'a\.tif'):
             Layer(path)
+
+
+@pytest.mark.parametrize('kind', ['internal', 'beside', 'alpha'])
+def test_mask_of_the_file(tmp_path: Path, kind: str) -> None:
+    """Pixels that a file masks have no data, in scenes and in Sentinel-1."""
+    valid = np.full(SHAPE, 255, np.uint8)
+    valid[:, :30] = 0
+    image, vv_vh = make_array(4, *SHAPE), np.full((2, *SHAPE), -12, np.float32)
+    for name, values in (('scene.tif', image), ('s1.tif', vv_vh)):
+        kind = 'internal' if kind == 'alpha' and name == 's1.tif' else kind
+        bands = [*values, np.where(valid, 65535, 0)] if kind == 'alpha' else values
+        options = {'alpha': 'unspecified'} if kind == 'alpha' else {}
+        path = write(tmp_path / name, np.asarray(bands, values.dtype), **options)
+        if kind != 'alpha':
+            inside = kind == 'internal'
+            with (
+                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
+                rasterio.open(path, 'r+') as dataset,
+            ):
+                dataset.write_mask(valid)
+    with (
+        Layer(tmp_path / 'scene.tif', lambda dataset: [1, 2, 3, 4]) as layer,
+        Sentinel1Layer(tmp_path / 's1.tif', layer.grid) as sentinel1,
+    ):
+        found = layer.read(layer.grid)
+        assert (layer.find_data(found) == (valid > 0)).all()
+        assert (found[:, :, 30:] == image[:, :, 30:]).all()
+        assert (layer.find_data(layer.read_small()) == (valid > 0)).all()
+        window = layer.grid.window(5, 20, 30, 30)
+        assert (layer.find_data(layer.read(window)) == (valid[5:35, 20:50] > 0)).all()
+        backscatter = sentinel1.read(layer.grid)
+        assert np.isnan(backscatter[:, :, :30]).all()
+        assert (backscatter[:, :, 30:] == -12).all()
 
 
 @pytest.mark.parametrize('nodata', [None, 0, 7, np.nan])

@@ -27,6 +27,7 @@ import numpy.lib.format as npy
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -40,6 +41,9 @@ from .tiff import read_plain_header
 #: Bytes of pixels that GDAL should keep while a scene is read in tiles, so that a row of tiles
 #: finds what the row above it has read. By default it takes a twentieth of all memory.
 CACHE_SIZE = 128_000_000
+
+#: Rows and columns of a small version that tells whether a band is alpha.
+ALPHA_SIZE = 256
 
 #: Files whose headers one thread reads at a stretch.
 CHUNK = 64
@@ -233,6 +237,65 @@ def read_bands(
     try:
         return dataset.read(bands, **options)
     # GDAL may tell of any error late, which rasterio does not always make one of its own
+    except (RasterioIOError, CPLE_BaseError) as error:
+        cause = error.__cause__ or error
+        raise UnreadableError(
+            f'{path} cannot be read, copy it again: {cause}'
+        ) from error
+
+
+def find_alpha(dataset: DatasetReader, bands: Sequence[int]) -> int | None:
+    """Find the band of a raster that says where it has data.
+
+    Args:
+        dataset: The open file.
+        bands: Bands that are something else, from 1.
+
+    Returns:
+        The band that the file calls alpha, or else the only other one if it holds nothing
+        but 0 and the largest value, from 1; None if there is none.
+    """
+    others = [band for band in dataset.indexes if band not in bands]
+    for band in others:
+        if dataset.colorinterp[band - 1] == ColorInterp.alpha:
+            return band
+    dtype = np.dtype(dataset.dtypes[-1])
+    if len(others) != 1 or dtype.kind != 'u':
+        return None
+    shape = min(dataset.height, ALPHA_SIZE), min(dataset.width, ALPHA_SIZE)
+    values = read_bands(dataset, dataset.name, others, out_shape=(1, *shape))
+    return others[0] if set(np.unique(values)) == {0, np.iinfo(dtype).max} else None
+
+
+def find_masked(
+    dataset: DatasetReader,
+    path: str,
+    alpha: int | None,
+    shape: tuple[int, ...],
+    window: Window | None,
+) -> NDArray[np.bool_] | None:
+    """Find the pixels that a raster itself masks: by a mask in it or beside it, or alpha.
+
+    Args:
+        dataset: The open file.
+        path: Its path.
+        alpha: Its band of alpha, see :func:`find_alpha`.
+        shape: Rows and columns to read.
+        window: The part to read, None for all.
+
+    Returns:
+        Where it masks them, of that shape; None if it has no mask.
+
+    Raises:
+        UnreadableError: If the file cannot be read.
+    """
+    if alpha is not None:
+        options = {'window': window, 'out_shape': (1, *shape)}
+        return read_bands(dataset, path, [alpha], **options)[0] == 0
+    if MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
+        return None
+    try:
+        return dataset.read_masks(1, out_shape=shape, window=window) == 0
     except (RasterioIOError, CPLE_BaseError) as error:
         cause = error.__cause__ or error
         raise UnreadableError(

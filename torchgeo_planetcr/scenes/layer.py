@@ -26,6 +26,8 @@ from ..raster.read import (
     UnreadableError,
     check_place,
     describe,
+    find_alpha,
+    find_masked,
     open_raster,
     read_bands,
 )
@@ -143,6 +145,7 @@ class Layer(OpenFiles):
             #: Bands that are read, from 1.
             try:
                 self.bands = [*(find_bands or _find_all)(self.dataset)]
+                self._alpha = find_alpha(self.dataset, self.bands)
             # Colors and names of bands are the first that GDAL reads after the header
             except CPLE_BaseError as error:
                 raise UnreadableError(f'{self.path} is damaged: {error}') from error
@@ -267,8 +270,14 @@ class Layer(OpenFiles):
         return find_data(image, self.nodata)
 
     def _read(self, **options: Any) -> NDArray[Any]:
-        """Read pixels."""
-        return read_bands(self._source, self.path, self.bands, **options)
+        """Read pixels; on its own grid, those that the file masks are :attr:`nodata`."""
+        values = read_bands(self._source, self.path, self.bands, **options)
+        if self._source is self.dataset:
+            shape, window = values.shape[1:], options.get('window')
+            masked = find_masked(self.dataset, self.path, self._alpha, shape, window)
+            if masked is not None:
+                values[:, masked] = self.nodata
+        return values
 
 
 def _find_all(dataset: DatasetReader) -> Sequence[int]:

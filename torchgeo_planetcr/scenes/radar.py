@@ -15,7 +15,7 @@ from torchgeo.datasets.utils import Path
 
 from ..datasets.missing_sentinel1 import Decibels, find_gaps, is_measured
 from ..raster.grid import Grid, crs_name
-from ..raster.read import read_bands
+from ..raster.read import find_masked, read_bands
 from ..raster.warp import warp_part
 from .bands import find_polarizations
 from .layer import Layer, OpenFiles
@@ -105,7 +105,7 @@ class Sentinel1Layer(Layer):
         part = self._part_under(target)
         if not (part.width and part.height):
             return np.full(shape, np.nan, self._dtype)
-        size = part.height, part.width
+        size: tuple[int, int] = (int(part.height), int(part.width))
         if is_small:
             size = min(size[0], shape[1]), min(size[1], shape[2])
         values = read_bands(
@@ -116,6 +116,9 @@ class Sentinel1Layer(Layer):
             out_shape=(shape[0], *size),
         ).astype(self._dtype)
         values[find_gaps(values, self.dataset.nodata)] = np.nan
+        masked = find_masked(self.dataset, self.path, self._alpha, size, part)
+        if masked is not None:
+            values[:, masked] = np.nan
         larger = Affine.scale(part.width / size[1], part.height / size[0])
         transform = self.dataset.window_transform(part) @ larger
         step = 1 if is_small else self._step
