@@ -3,6 +3,8 @@
 
 """Which band of a file is which."""
 
+import os
+import re
 from collections.abc import Sequence
 
 from rasterio.enums import ColorInterp
@@ -10,6 +12,13 @@ from rasterio.io import DatasetReader
 
 from ..datasets.band_names import find_bands
 from ..datasets.modalities import MODALITIES
+
+#: Names of PlanetScope's products with radiance at the sensor: those with surface reflectance
+#: have SR in them.
+RADIANCE = re.compile(
+    r'(_AnalyticMS|_\d[AB]_Analytic)(_8b|_DN)?(?![a-z0-9])(?!.*_SR(?![a-z0-9]))',
+    re.IGNORECASE,
+)
 
 #: Type of the values of PlanetScope's products of surface reflectance.
 DTYPE = MODALITIES['cloudy'].dtype.__name__
@@ -28,9 +37,15 @@ def find_planetscope_bands(
         Their positions, from 1.
 
     Raises:
-        ValueError: If the image is not of type uint16, or the bands are not known.
+        ValueError: If the image is not of type uint16, is called as products with radiance
+            are, or the bands are not known.
     """
     path, count = dataset.name, dataset.count
+    if RADIANCE.search(os.path.basename(path)):
+        raise ValueError(
+            f'{path} is called as products with radiance are: take the one with surface '
+            'reflectance (..._AnalyticMS_SR.tif), or give it another name if it is one'
+        )
     if dataset.dtypes[0] != DTYPE:
         raise ValueError(
             f'{path} is {dataset.dtypes[0]} instead of {DTYPE}: take the product with '
