@@ -309,6 +309,18 @@ class TestClasses:
             PlanetCRCloudMask(scene, strict=True)
 
 
+@pytest.mark.parametrize('kind', [write_mask, write_udm2])
+def test_coverage(cloudy: Path, tmp_path: Path, kind: Any) -> None:
+    """A mask of the neighbor is refused, with the share that it covers."""
+    mask = kind(tmp_path / 'mask.tif', np.zeros((210, 130), dtype=bool))
+    message = r'mask\.tif covers 50 % of .*cloudy\.tif, and at least 90 % are required'
+    with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
+        has_data = scene.find_data(scene.read_small())
+        opened.check(has_data, 0.4)
+        with pytest.raises(ValueError, match=message):
+            opened.check(has_data, 0.9)
+
+
 class TestErrors:
     @pytest.mark.parametrize('value', [2, 100, 254])
     def test_value(self, cloudy: Path, tmp_path: Path, value: int) -> None:

@@ -75,8 +75,8 @@ def remove_clouds(
         batch_size: Number of tiles that the model restores at once
         bands: Positions of B, G, R and NIR in the scene, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
-        min_coverage: Least share of a scene that Sentinel-1 must cover; elsewhere it
-            is replaced by its mean
+        min_coverage: Least share of a scene that Sentinel-1 and the cloud mask must
+            cover; elsewhere Sentinel-1 is replaced by its mean
         dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
         quicklook: Draw each scene before and after, beside its GeoTIFF
         num_workers: Number of processes that read tiles; by default a thread does,

@@ -52,17 +52,30 @@ class CloudMask(Layer):
         self.scene = scene
         self._mask_bands = find_mask_bands(self.dataset)
 
-    def check(self) -> None:
+    def check(self, has_data: NDArray[np.bool_], min_coverage: float) -> None:
         """Read all of the mask at low resolution, and check that it fits the scene.
+
+        Args:
+            has_data: Where the scene has data, at this resolution.
+            min_coverage: Least share of the scene that the mask must cover.
 
         Raises:
             OSError: If the mask cannot be read.
-            ValueError: If it covers nothing of the scene, or a value is other than 0 and 1.
+            ValueError: If it covers less of the scene, or nothing, or a value is other than
+                0 and 1.
         """
-        if (self.read_small() == NO_MASK).all():
+        covered = (self.read_small(has_data.shape) != NO_MASK).all(axis=0)
+        if not covered.any():
             raise ValueError(
                 f'{self.path} does not cover {self.scene.path} at all: take the mask of '
                 'the same place'
+            )
+        coverage = float(covered[has_data].mean())
+        if coverage < min_coverage:
+            raise ValueError(
+                f'the mask {self.path} covers {100 * coverage:.0f} % of {self.scene.path}, '
+                f'and at least {100 * min_coverage:.0f} % are required: take the mask of '
+                'this scene, or lower min_coverage'
             )
 
     def read_cloud(

@@ -117,7 +117,7 @@ class Scene(OpenFiles):
         """Read the whole scene at low resolution, and check that its files fit it.
 
         Args:
-            min_coverage: Least share of the scene that Sentinel-1 must cover.
+            min_coverage: Least share of the scene that Sentinel-1 and the mask must cover.
 
         Returns:
             What was found.
@@ -162,7 +162,7 @@ class Scene(OpenFiles):
                 'lower min_coverage'
             )
         if self.mask is not None:
-            self.mask.check()
+            self.mask.check(has_data, min_coverage)
         return Survey(coverage, self.grid, np.packbits(has_data), has_data.shape)
 
     def read(self, window: Grid) -> dict[str, NDArray[Any]]:
