@@ -171,8 +171,10 @@ class GeoTIFFWriter(BasePredictionWriter):
         self.written.clear()
         self.problems.clear()
         self._executor = ThreadPoolExecutor(1)
-        # No process may write what another one would take for older
-        trainer.strategy.barrier('predictions')
+        # No process may write what another one would take for older. Where files are
+        # replaced, one without a batch does not come here
+        if not self.overwrite:
+            trainer.strategy.barrier('predictions')
 
     def write_on_batch_end(
         self,
