@@ -126,8 +126,7 @@ class NativeRasterDataset(NativeGeoDataset, RasterDataset):
     Files must be north-up and georeferenced.
     """
 
-    #: The one GDAL driver that may read the files, None for those of
-    #: :data:`~torchgeo_planetcr.raster.read.DRIVERS`.
+    #: The one GDAL driver that may read the files, None for GeoTIFF and JPEG 2000.
     driver: str | None = None
 
     def __init__(

@@ -119,7 +119,7 @@ class Layer(OpenFiles):
         """Initialize a new Layer instance.
 
         Args:
-            path: Raster in any CRS, see :func:`open_layer`.
+            path: Raster in any CRS, see ``open_layer``.
             find_bands: Function that finds the bands to read (defaults to all bands).
             grid: Grid on which it is read, onto which other pixels are warped (defaults
                 to its own).
