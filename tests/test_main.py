@@ -567,6 +567,19 @@ def test_module_in_the_current_folder(root: Path, tmp_path: Path) -> None:
     assert 'test_PSNR' in result.stdout
 
 
+def test_another_network_than_that_of_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = CloudRemoval(model_kwargs={'features': 4, 'num_blocks': 1}, loss='l1')
+    path = save_checkpoint(tmp_path / 'small.ckpt', task)
+    options = trainer_options(root, tmp_path)
+    with pytest.raises(SystemExit):
+        main(['test', f'--ckpt_path={path}', '--model.model=unet', *options])
+    printed = capsys.readouterr().err
+    assert f"'{path}'" in printed
+    assert '--model.model' in printed
+
+
 def test_class_of_a_checkpoint(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ from .checkpoint import (
     lightning_content,
     no_larger_than,
     read_checkpoint,
+    show,
 )
 from .datamodules import PlanetCRDataModule
 from .datasets import download_sample
@@ -104,6 +105,9 @@ UNNEEDED = {
 
 #: Arguments that the state of the optimizer and the scheduler in a checkpoint replaces.
 OF_OPTIMIZER = ('lr', 'patience', 'lr_factors')
+
+#: Arguments that the weights in a checkpoint depend on.
+OF_NETWORK = ('model', 'backbone', 'model_kwargs')
 
 #: Name of an argument of the model in an option.
 MODEL_OPTION = re.compile(r'--model\.(?:init_args\.)?(\w+)')
@@ -237,7 +241,8 @@ class PlanetCRCLI(LightningCLI):
             if isinstance(value, Namespace) or (name in FUNCTIONS and value is not None)
         }
         arguments = read_arguments(path, self.checkpoint, kind)
-        changed = self._changed_options(init_args, arguments.values, path)
+        known = arguments.without(given).values
+        changed = self._changed_options(init_args, known, path)
         left_out = given | changed | UNNEEDED[self.config.subcommand]
         values, objects = arguments.without(left_out)
         check_objects(path, objects, OBJECT_OPTION)
@@ -252,6 +257,11 @@ class PlanetCRCLI(LightningCLI):
             for name in self.model_options
             if name in init_args and values.get(name) != init_args[name]
         }
+        for name in changed.intersection(OF_NETWORK, values):
+            raise ValueError(
+                f"'{path}' was trained with {name}={show(values[name])}, and "
+                f'--model.{name} says otherwise: leave the option out'
+            )
         ignored = changed.intersection(OF_OPTIMIZER)
         if ignored and self.config.subcommand == 'fit':
             names = ', '.join(f'--model.{name}' for name in sorted(ignored))
