@@ -8,6 +8,7 @@ import pkgutil
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, signature
 from types import MappingProxyType
@@ -122,6 +123,9 @@ RESTORING = ('restore_', '_restore_', 'resume_start')
 
 #: Options that need no value.
 FLAGS = ('--overwrite',)
+
+#: How Python writes warnings.
+FORMAT_WARNING = warnings.formatwarning
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
@@ -424,6 +428,7 @@ def main(args: Sequence[str] | None = None) -> None:
         # The process belongs to the command
         keep_memory()
         end_with_parent()
+        warnings.formatwarning = _format_warning  # ty: ignore[invalid-assignment]
         # Lightning looks there, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given
@@ -452,6 +457,19 @@ def main(args: Sequence[str] | None = None) -> None:
             distributed.destroy_process_group()
     if result is not None:
         print(result)
+
+
+def _format_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Write a warning of this package as a line for people, without places in the code."""
+    if category.__module__.startswith('torchgeo_planetcr'):
+        return f'{message}\n'
+    return FORMAT_WARNING(message, category, filename, lineno, line)
 
 
 def _is_distributed() -> bool:

@@ -3,6 +3,7 @@
 
 """Your own scenes."""
 
+from .assume import AssumptionWarning
 from .dataset import PlanetScopeScenes
 from .files import SceneFiles, find_scenes
 from .layer import Layer
@@ -11,6 +12,7 @@ from .radar import Sentinel1
 from .scene import Scene, Survey
 
 __all__ = (
+    'AssumptionWarning',
     'CloudMask',
     'Layer',
     'PlanetScopeScenes',
