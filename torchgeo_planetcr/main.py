@@ -52,7 +52,8 @@ def remove_clouds_of(
     *,
     checkpoint: Path,
     out: Path,
-    s1: Path | None = None,
+    s1: Sequence[Path] | None = None,
+    composite: Sequence[Path] | None = None,
     **kwargs: Any,
 ) -> str | None:
     """Remove the clouds of whole PlanetScope scenes.
@@ -62,17 +63,27 @@ def remove_clouds_of(
         checkpoint: Checkpoint of `planetcr fit`, or of the authors' code
         out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
             for those of several scenes, in which finished ones are left out
-        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution: a file, or
-            a folder or a glob expression of those from which each scene takes what it
-            meets
+        s1: Images of Sentinel-1
+        composite: Cloud masks
         **kwargs: Further arguments of
             :func:`~torchgeo_planetcr.inference.remove_clouds`
 
     Returns:
         What was written.
     """
-    given = cloudy[0] if len(cloudy) == 1 else cloudy
-    return remove_clouds(checkpoint, given, s1, out, **kwargs)
+    return remove_clouds(
+        checkpoint,
+        _unpack(cloudy),
+        s1 and _unpack(s1),
+        out,
+        composite and _unpack(composite),
+        **kwargs,
+    )
+
+
+def _unpack(paths: Sequence[Path]) -> Path | Sequence[Path]:
+    """The only one of several paths, which may be a folder, or all."""
+    return paths[0] if len(paths) == 1 else paths
 
 
 #: Commands that do not run a trainer.
@@ -94,6 +105,16 @@ LISTS = {
     'predictions called PATCH.tif or PATCH.npy; each also as NAME=PATH',
     'cloudy': 'PlanetScope scenes, surface reflectance x 10000, folders or glob '
     'expressions, or a CSV file with the columns cloudy, s1 and, for composites, mask',
+}
+
+#: Options of commands that take one or more values.
+LIST_OPTIONS = {
+    's1': 'Sentinel-1 backscatter, VV and VH in one file or in two whose names differ in vv '
+    'and vh alone, in any CRS and resolution: files, folders or glob expressions, of which '
+    'each scene takes what meets it and is nearest in time',
+    'composite': "cloud masks, Planet's usable data masks (UDM2) or any rasters of 1 "
+    '(cloud) and 0 (clear), where scenes are kept if they are clear: files, folders or glob '
+    'expressions, of which each scene takes the one with its name',
 }
 
 #: Objects that a command does not need, so that nobody has to give them again.
@@ -123,6 +144,12 @@ RESTORING = ('restore_', '_restore_', 'resume_start')
 
 #: Options that need no value.
 FLAGS = ('--overwrite',)
+
+#: Options of commands that take several numbers.
+NUMBERS = ('--bands', '--cloud_cover')
+
+#: A number as a value of an option.
+NUMBER = re.compile(r'-?\d+(\.\d*)?')
 
 #: How Python writes warnings.
 FORMAT_WARNING = warnings.formatwarning
@@ -397,20 +424,43 @@ def run_command(name: str, args: Sequence[str]) -> str | None:
     description, _, _ = (getdoc(function) or '').partition('\n\nArgs:')
     parser = NamesConfig(prog=f'planetcr {name}', description=description)
     parser.add_argument('--config', action=ActionConfigFile, help='file of arguments')
-    lists = [
-        key
+    lists = {
+        key: parameter
         for key, parameter in signature(function).parameters.items()
-        if key in LISTS and parameter.kind != parameter.KEYWORD_ONLY
-    ]
-    parser.add_function_arguments(function, as_positional=True, skip=set(lists))
+        if key in (LIST_OPTIONS if parameter.kind == parameter.KEYWORD_ONLY else LISTS)
+    }
+    parser.add_function_arguments(function, as_positional=True, skip={*lists})
     # jsonargparse would want the elements of a list in brackets, and a value for a flag
-    for key in lists:
-        parser.add_argument(key, nargs='+', help=LISTS[key])
+    for key, parameter in lists.items():
+        if key in LISTS:
+            parser.add_argument(key, nargs='+', help=LISTS[key])
+        else:
+            parser.add_argument(
+                f'--{key}',
+                nargs='+',
+                required=parameter.default is parameter.empty,
+                help=LIST_OPTIONS[key],
+            )
     # People type --landcover-model, and Lightning has --landcover_model
     args = [OPTION.sub(lambda name: name[0].replace('-', '_'), arg) for arg in args]
+    args = _join_numbers(args)
     arguments = parser.parse_args(args).as_dict()
     arguments.pop('config')
     return function(**arguments)
+
+
+def _join_numbers(args: Sequence[str]) -> list[str]:
+    """Put numbers after an option into the brackets that jsonargparse wants."""
+    joined: list[str] = []
+    for arg in args:
+        name, _, values = joined[-1].partition('=') if joined else ('', '', '')
+        if name not in NUMBERS or not NUMBER.fullmatch(arg):
+            joined.append(arg)
+        elif values:
+            joined[-1] = f'{name}={values[:-1]}, {arg}]'
+        else:
+            joined[-1] = f'{name}=[{arg}]'
+    return joined
 
 
 def main(args: Sequence[str] | None = None) -> None:

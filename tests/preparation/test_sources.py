@@ -37,7 +37,11 @@ from rasters import make_array, write
 from torchgeo_planetcr.datasets.modalities import ModalityName
 from torchgeo_planetcr.preparation.sources import PatchSources
 from torchgeo_planetcr.raster.grid import Grid
+from torchgeo_planetcr.scenes import RadarOptions, SceneFiles
 from torchgeo_planetcr.scenes.mask import NO_MASK
+
+#: Where Sentinel-1 is missing, patches are left out one by one.
+ANY_COVERAGE = RadarOptions(min_coverage=0)
 
 type Images = dict[ModalityName, tuple[NDArray[Any], Grid]]
 
@@ -52,9 +56,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def read(paths: dict[str, Any], row: int = 0, col: int = 0, **options: Any) -> Images:
     """Read the patch at a pixel of the cloudy scene."""
-    names: dict[str, ModalityName] = {'s1': 'sentinel1', 'landcover': 'worldcover'}
-    renamed: Any = {names.get(name, name): path for name, path in paths.items()}
-    with PatchSources(renamed, **options) as sources:
+    names = {name: str(path) for name, path in paths.items()}
+    files = SceneFiles(
+        names['cloudy'],
+        (names['s1'],),
+        names.get('cloud_mask'),
+        names['clear'],
+        names['landcover'],
+    )
+    with PatchSources(files, radar=ANY_COVERAGE, **options) as sources:
         return sources.read(sources.grid.window(row, col, 300, 300))
 
 
@@ -358,11 +368,12 @@ class TestRefused:
         with pytest.raises(ValueError, match=r'visual\.tif is uint8 instead of uint16'):
             read(shared | {name: path})
 
-    def test_linear_radar(self, shared: dict[str, Path], tmp_path: Path) -> None:
+    def test_other_unit(self, shared: dict[str, Path], tmp_path: Path) -> None:
+        """What is neither dB nor power nor amplitude."""
         transform = from_origin(*RADAR_CORNER, 10, 10)
-        linear = 10 ** (make_radar() / 10)
-        path = write(tmp_path / 's1.tif', linear, transform=transform)
-        with pytest.raises(ValueError, match=r's1\.tif has means of .* no backscatter'):
+        values = 10 * make_radar() + 400
+        path = write(tmp_path / 's1.tif', values, transform=transform)
+        with pytest.raises(ValueError, match=r's1\.tif has medians of .*--s1_unit'):
             read(shared | {'s1': path})
 
     def test_other_classes(self, shared: dict[str, Path], tmp_path: Path) -> None:

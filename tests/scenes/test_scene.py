@@ -28,14 +28,19 @@ from small_scene import (
 )
 
 from torchgeo_planetcr.datasets.modalities import MISSING_DECIBELS
-from torchgeo_planetcr.scenes import Scene, SceneFiles
+from torchgeo_planetcr.scenes import RadarOptions, Scene, SceneFiles
+from torchgeo_planetcr.scenes.passes import DEFAULT_RADAR
 
 
 def open_scene(
-    cloudy: Path, *s1: Path, bands: Sequence[int] | None = None, **files: str
+    cloudy: Path,
+    *s1: Path,
+    bands: Sequence[int] | None = None,
+    radar: RadarOptions = DEFAULT_RADAR,
+    **files: str,
 ) -> Scene:
     """Open a scene, and images of Sentinel-1."""
-    return Scene(SceneFiles(str(cloudy), tuple(map(str, s1)), **files), bands)
+    return Scene(SceneFiles(str(cloudy), tuple(map(str, s1)), **files), bands, radar)
 
 
 @pytest.fixture
@@ -120,9 +125,9 @@ class TestCoverage:
         holes[70:85, 80:100] = True
         s1 = write_radar(tmp_path / 's1.tif', 200, holes=holes, **options)
         mask = make_mask(*SHAPE)
-        with open_scene(cloudy, s1) as scene:
+        with open_scene(cloudy, s1, radar=RadarOptions(min_coverage=0.3)) as scene:
             actual = scene.read(scene.grid)['image_s1']
-            coverage = scene.survey(0.3).coverage
+            coverage = scene.survey().coverage
         covered = np.abs(actual - expected_radar(*SHAPE)).max(axis=0) < 0.3
         expected = expected_radar(*SHAPE)
         filled = (actual == actual[:, ~covered][:, :1, None]).all(axis=0)
@@ -137,8 +142,8 @@ class TestCoverage:
     def test_partly(self, cloudy: Path, tmp_path: Path, nodata: float | None) -> None:
         s1 = write_radar(tmp_path / 's1.tif', 100, nodata=nodata)
         # The first 500 m are beside the scene
-        with open_scene(cloudy, s1) as scene:
-            arrays, coverage = scene.read(scene.grid), scene.survey(0.3).coverage
+        with open_scene(cloudy, s1, radar=RadarOptions(min_coverage=0.3)) as scene:
+            arrays, coverage = scene.read(scene.grid), scene.survey().coverage
         actual, mask = arrays['image_s1'], make_mask(*SHAPE)
         error = np.abs(actual - expected_radar(*SHAPE)).max(axis=0)
         assert error[:150, :150].max() < 0.02
@@ -168,10 +173,10 @@ class TestCoverage:
         message = r's1\.tif does not cover .*cloudy\.tif at all'
         for least in (0.9, 0):
             with (
-                open_scene(cloudy, s1) as scene,
+                open_scene(cloudy, s1, radar=RadarOptions(min_coverage=least)) as scene,
                 pytest.raises(ValueError, match=message),
             ):
-                scene.survey(least)
+                scene.survey()
 
     @pytest.mark.parametrize('with_image', [True, False])
     def test_nothing_measured(
@@ -189,9 +194,9 @@ class TestCoverage:
         image = make_image(1100, 1200)
         cloudy = write_scene(tmp_path / 'cloudy.tif', image)
         s1 = write_radar(tmp_path / 's1.tif', 300)
-        with open_scene(cloudy, s1) as scene:
+        with open_scene(cloudy, s1, radar=RadarOptions(min_coverage=0.3)) as scene:
             actual = scene.read(scene.grid.window(0, 0, 1100, 1200))['image_s1']
-            coverage = scene.survey(0.3).coverage
+            coverage = scene.survey().coverage
         filled = (actual == actual[:, -1:, -1:]).all(axis=0)
         mask = make_mask(1100, 1200)
         assert 0.3 < coverage < 0.95
@@ -211,8 +216,8 @@ class TestSeveralImages:
             write(
                 second, dataset.read() - 5, crs=RADAR_CRS, transform=dataset.transform
             )
-        with open_scene(cloudy, first) as scene:
-            coverage = scene.survey(0.3).coverage
+        with open_scene(cloudy, first, radar=RadarOptions(min_coverage=0.3)) as scene:
+            coverage = scene.survey().coverage
             top = scene.read(scene.grid)['image_s1']
         with open_scene(cloudy, second) as scene:
             below = scene.read(scene.grid)['image_s1']
@@ -317,9 +322,9 @@ class TestPolarizations:
             array = np.append(dataset.read(), np.full((1, 400, 400), 38), axis=0)
             options = {'crs': dataset.crs, 'transform': dataset.transform}
         write(s1, array.astype(np.float32), nodata=nodata, **options)
-        with open_scene(cloudy, s1) as scene:
+        with open_scene(cloudy, s1, radar=RadarOptions(min_coverage=0.1)) as scene:
             actual = scene.read(scene.grid)['image_s1']
-            coverage = scene.survey(0.1).coverage
+            coverage = scene.survey().coverage
         assert 0.1 < coverage < 0.5
         error = np.abs(actual - expected_radar(*SHAPE)).max(axis=0)
         assert error[:, :50].max() < 0.3

@@ -22,7 +22,8 @@ from torchgeo.datasets.utils import Path
 from ..processes import end_with_parent
 from ..raster.read import CACHE_SIZE
 from ..raster.write import exists_error, remove_leftovers
-from ..scenes import PlanetScopeScenes, SceneFiles, find_scenes
+from ..scenes import PlanetScopeScenes, RadarOptions, SceneFiles, find_scenes
+from ..scenes.backscatter import Unit
 from ..tasks import CloudRemoval, load_task
 from .progress import TileProgress
 from .quicklook import picture_path
@@ -44,6 +45,10 @@ def remove_clouds(
     batch_size: int = 1,
     bands: Sequence[int] | None = None,
     min_coverage: float = 0.9,
+    s1_unit: Unit | None = None,
+    date: str | None = None,
+    max_days: float = 30,
+    fill_gaps: bool = False,
     dtype: Literal['uint16', 'float32'] = 'uint16',
     quicklook: bool = True,
     num_workers: int = 0,
@@ -61,9 +66,10 @@ def remove_clouds(
         cloudy: PlanetScope scene, surface reflectance x 10000, or several: a folder, a
             glob expression, a sequence of these, or a CSV file with the columns cloudy,
             s1 and, for composites, mask
-        s1: Sentinel-1 backscatter in dB, VV and VH, in any CRS and resolution; of
-            several images, each scene takes those that meet it, the first one on top,
-            unless there is one for each scene of a sequence; None with a CSV file
+        s1: Sentinel-1 backscatter, VV and VH in one file or in two whose names differ in
+            vv and vh alone, in any CRS and resolution; of several images, each scene takes
+            those of the pass that is nearest in time, unless there is one for each scene of
+            a sequence; None with a CSV file
         out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
             for those of several scenes, in which finished ones are left out
         composite: Cloud mask, Planet's usable data mask (UDM2) or any raster of 1
@@ -77,6 +83,12 @@ def remove_clouds(
             PlanetScope's products of four and eight bands)
         min_coverage: Least share of a scene that Sentinel-1 and the cloud mask must
             cover; elsewhere Sentinel-1 is replaced by its mean
+        s1_unit: Unit of Sentinel-1, 'dB', 'power' (linear) or 'amplitude' (defaults to the
+            one that its values are like)
+        date: Day of scenes whose files do not tell it, such as '2023-02-10'
+        max_days: Largest number of days between a scene and Sentinel-1
+        fill_gaps: Fill gaps of the nearest pass of Sentinel-1 from others, the nearest in
+            time first
         dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
         quicklook: Draw each scene before and after, beside its GeoTIFF
         num_workers: Number of processes that read tiles; by default a thread does,
@@ -111,7 +123,8 @@ def remove_clouds(
     if done and os.fspath(out) in paths.values():
         raise exists_error(f'{out} exists')
 
-    scenes = PlanetScopeScenes(files, bands=bands, strict=len(files) == 1)
+    radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage)
+    scenes = PlanetScopeScenes(files, bands=bands, radar=radar, strict=len(files) == 1)
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
     # Finished scenes have no tiles
     writer = GeoTIFFWriter(
@@ -124,7 +137,6 @@ def remove_clouds(
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available() and accelerator != 'cpu',
-        min_coverage=min_coverage,
         done=done,
         failed=writer.problems,
     )

@@ -79,7 +79,6 @@ class SceneTiles(LightningDataModule):
         batch_size: int,
         num_workers: int,
         pin_memory: bool,
-        min_coverage: float,
         done: Container[str],
         failed: Container[str],
     ) -> None:
@@ -92,7 +91,6 @@ class SceneTiles(LightningDataModule):
             batch_size: Number of tiles of a batch at most.
             num_workers: Number of processes that read tiles; with 0, a thread does.
             pin_memory: Whether to copy batches to pinned memory, for a GPU.
-            min_coverage: Least share of a scene that Sentinel-1 must cover.
             done: Scenes that were restored before.
             failed: Scenes that turn out to be unreadable meanwhile.
 
@@ -100,13 +98,10 @@ class SceneTiles(LightningDataModule):
             ValueError: If an argument is out of range.
         """
         super().__init__()
-        if not 0 <= min_coverage <= 1:
-            raise ValueError(f'min_coverage={min_coverage} is not a share in [0, 1]')
         self.scenes = scenes
         self.sampler = TileSampler(
             scenes, size=tile_size, overlap=overlap, keep=self._is_wanted
         )
-        self.min_coverage = min_coverage
         self.done, self.failed = done, failed
         #: What was found in the scenes of this process that can be restored.
         self.surveys: dict[str, Survey] = {}
@@ -135,7 +130,7 @@ class SceneTiles(LightningDataModule):
         disable = None if is_first else True
         for path in tqdm(wanted, 'Surveying', delay=BAR_DELAY, disable=disable):
             try:
-                self.surveys[path] = self.scenes.survey(path, self.min_coverage)
+                self.surveys[path] = self.scenes.survey(path)
             except (OSError, ValueError) as error:
                 self.problems[path] = error
 

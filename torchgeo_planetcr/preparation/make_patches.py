@@ -16,6 +16,8 @@ from ..datasets.modalities import MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, write_patch
 from ..raster.read import CACHE_SIZE
 from ..raster.write import remove_leftovers
+from ..scenes import RadarOptions, find_scenes
+from ..scenes.backscatter import Unit
 from ..scenes.layer import find_data
 from .area import Area
 from .sources import Images, PatchSources
@@ -82,7 +84,7 @@ def make_patches(
     *,
     cloudy: Path,
     clear: Path,
-    s1: Path,
+    s1: Path | Sequence[Path],
     landcover: Path,
     cloud_mask: Path | None = None,
     split: Literal['train', 'test'] = 'train',
@@ -90,6 +92,10 @@ def make_patches(
     max_nodata: float = 0.0,
     cloud_cover: tuple[float, float] = (0.0, 1.0),
     bands: Sequence[int] | None = None,
+    s1_unit: Unit | None = None,
+    date: str | None = None,
+    max_days: float = 30,
+    fill_gaps: bool = False,
     overwrite: bool = False,
 ) -> str:
     """Cut scenes of one place into the patches of an area of a Planet-CR tree.
@@ -107,9 +113,10 @@ def make_patches(
         aoi: Name of the area, a season and a number, such as 'summer_1'
         cloudy: PlanetScope scene at 3 m, surface reflectance x 10000
         clear: PlanetScope scene of another day; bilinear where it has to be warped
-        s1: Sentinel-1 backscatter in dB, VV and VH in this order unless the bands are
-            named; if it is not at 10 m in the CRS of the scene, it is warped (bilinear) to
-            multiples of 10 m
+        s1: Sentinel-1 backscatter, VV and VH in one file, in this order unless the bands
+            are named, or in two whose names differ in vv and vh alone; of several images,
+            those of the pass that is nearest in time; if it is not at 10 m in the CRS of the
+            scene, it is warped (bilinear) to multiples of 10 m
         landcover: ESA WorldCover, in any CRS, to the nearest pixel at 10 m
         cloud_mask: Mask of the cloudy scene, Planet's usable data mask (UDM2), in which
             shadow and haze are cloud and snow is not, or any raster of 1 (cloud) and 0
@@ -122,6 +129,12 @@ def make_patches(
             [0, 1]
         bands: Positions of B, G, R and NIR in both scenes, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
+        s1_unit: Unit of Sentinel-1, 'dB', 'power' (linear) or 'amplitude' (defaults to the
+            one that its values are like)
+        date: Day of the cloudy scene if its file does not tell it, such as '2023-02-10'
+        max_days: Largest number of days between the cloudy scene and Sentinel-1
+        fill_gaps: Fill gaps of the nearest pass of Sentinel-1 from others, the nearest in
+            time first
         overwrite: Replace all patches that the area has
 
     Returns:
@@ -140,16 +153,25 @@ def make_patches(
         raise ValueError(
             f'overlap={overlap} is not between 0 and {PATCH_SIZE - 1} pixels'
         )
+    radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage=0)
+    (found,) = find_scenes([cloudy], s1)
+    files = found._replace(
+        mask=None if cloud_mask is None else os.fspath(cloud_mask),
+        clear=os.fspath(clear),
+        landcover=os.fspath(landcover),
+    )
+    images = [os.path.abspath(path) for path in files.s1]
     paths: dict[ModalityName, Path] = {
         'cloudy': cloudy,
         'clear': clear,
-        'sentinel1': s1,
+        'sentinel1': ', '.join(files.s1),
         'worldcover': landcover,
     }
     if cloud_mask is not None:
         paths['cloud_mask'] = cloud_mask
     made_of = {
         **{modality: os.path.abspath(path) for modality, path in paths.items()},
+        'sentinel1': images[0] if len(images) == 1 else images,
         'split': split,
         'overlap': overlap,
         'max_nodata': max_nodata,
@@ -157,12 +179,15 @@ def make_patches(
         'bands': None if bands is None else list(bands),
     }
     area = Area(root, split, aoi, made_of)
-    area.check(paths.values(), overwrite)
+    area.check([cloudy, clear, landcover, *images], overwrite)
     remove_leftovers(root)
 
     made, kept = 0, 0
     left_out: Counter[str] = Counter()
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE), PatchSources(paths, bands) as sources:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE),
+        PatchSources(files, bands, radar) as sources,
+    ):
         step = PATCH_SIZE - overlap
         rows, columns = ((n - PATCH_SIZE) // step + 1 for n in sources.grid[-2:])
         # A file that keeps what is printed does not need the bar

@@ -4,23 +4,22 @@
 """Scenes of one place, read on the grids of patches."""
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from torchgeo.datasets.utils import Path
 
 from ..datasets.components import PlanetCRWorldCover
 from ..datasets.modalities import MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE
 from ..raster.grid import Grid, parse_crs
-from ..scenes import Layer, Scene, SceneFiles
+from ..scenes import Layer, RadarOptions, Scene, SceneFiles, Sentinel1
 from ..scenes.layer import OpenFiles
+from ..scenes.passes import DEFAULT_RADAR
 
 #: Codes of land cover.
 CODES = [code for (code,) in PlanetCRWorldCover.codes[2]]
@@ -33,43 +32,46 @@ class PatchSources(OpenFiles):
     """A cloudy scene and what belongs to it, read patch by patch."""
 
     def __init__(
-        self, paths: Mapping[ModalityName, Path], bands: Sequence[int] | None = None
+        self,
+        files: SceneFiles,
+        bands: Sequence[int] | None = None,
+        radar: RadarOptions = DEFAULT_RADAR,
     ) -> None:
         """Initialize a new PatchSources instance.
 
         Args:
-            paths: The file of each modality, that of ``cloud_mask`` if there is one.
+            files: Files of the scene: Sentinel-1, a clear image, land cover, and a mask if
+                there is one.
             bands: Positions of B, G, R and NIR in both scenes, from 1 (defaults to those
                 of PlanetScope's products of four and eight bands).
+            radar: How Sentinel-1 is chosen and read.
 
         Raises:
             OSError: If a file cannot be read.
             ValueError: If a file is not what is expected, or of another place.
         """
-        names = {modality: os.fspath(path) for modality, path in paths.items()}
-        files = SceneFiles(
-            names['cloudy'],
-            (names['sentinel1'],),
-            names.get('cloud_mask'),
-            names['clear'],
-            names['worldcover'],
-        )
         with ExitStack() as stack:
-            self._scene = stack.enter_context(Scene(files, bands))
+            self._scene = stack.enter_context(Scene(files, bands, radar))
             #: Grid of the cloudy scene.
             self.grid = self._scene.grid
             _check_grid(files.cloudy, self.grid)
-            (sentinel1,) = self._scene.sentinel1.layers
             clear, landcover = self._scene.clear, self._scene.landcover
             assert clear is not None and landcover is not None
-            for layer in (clear, sentinel1, landcover):
+            for layer in (clear, landcover):
                 self._check_overlap(layer)
-            self._scene.survey(min_coverage=0)
-            self._layers: dict[ModalityName, Layer] = {
+            self._scene.survey()
+            sentinel1 = self._scene.sentinel1
+            self._layers: dict[ModalityName, Layer | Sentinel1] = {
                 'cloudy': self._scene.image,
                 'clear': clear,
-                'sentinel1': self._on_coarse_grid(sentinel1, 'sentinel1'),
-                'worldcover': self._on_coarse_grid(landcover, 'worldcover'),
+                'sentinel1': sentinel1.onto(
+                    self._coarse_grid(sentinel1.layers[0], 'sentinel1')
+                ),
+                'worldcover': landcover.onto(
+                    self._coarse_grid(landcover, 'worldcover'),
+                    nodata=MODALITIES['worldcover'].nodata,
+                    dtype=np.dtype(MODALITIES['worldcover'].dtype).name,
+                ),
             }
             self._opened = stack.pop_all()
 
@@ -93,7 +95,7 @@ class PatchSources(OpenFiles):
         for modality, layer in self._layers.items():
             grid = layer.grid.snap(patch.bounds)
             values, nodata = layer.read(grid), MODALITIES[modality].nodata
-            if modality == 'sentinel1':
+            if isinstance(layer, Sentinel1):
                 values[:, ~np.isfinite(values).all(axis=0)] = nodata
             elif layer.nodata != nodata:
                 values[:, ~layer.find_data(values)] = nodata
@@ -102,7 +104,7 @@ class PatchSources(OpenFiles):
         unknown = codes[~np.isin(codes, (*CODES, MODALITIES['worldcover'].nodata))]
         if unknown.size:
             raise ValueError(
-                f'{self._layers["worldcover"].path} has the value {unknown[0]}, which is '
+                f'{self._scene.files.landcover} has the value {unknown[0]}, which is '
                 f'no class of WorldCover ({", ".join(map(str, CODES))}): take the map of '
                 'ESA WorldCover, or use its codes'
             )
@@ -111,22 +113,17 @@ class PatchSources(OpenFiles):
             images['cloud_mask'] = mask[np.newaxis], patch
         return images
 
-    def _on_coarse_grid(self, layer: Layer, modality: ModalityName) -> Layer:
-        """Read a layer on its own pixels if they suit patches, or on multiples of 10 m."""
-        row = MODALITIES[modality]
-        resolution = row.resolution, row.resolution
-        lattice = Grid(self.grid.crs, 0, 0, *resolution, 0, 0)
-        own = layer.header.grid
-        if own.same_lattice(lattice):
+    def _coarse_grid(self, layer: Layer, modality: ModalityName) -> Grid:
+        """Grid of a layer's own pixels if they suit patches, or of multiples of 10 m."""
+        resolution = MODALITIES[modality].resolution
+        lattice = Grid(self.grid.crs, 0, 0, resolution, resolution, 0, 0)
+        own = layer.own_grid
+        if own is not None and own.same_lattice(lattice):
             lattice = own
         # With an edge, as the window of a patch may round to one pixel past the scene
         xmin, ymin, xmax, ymax = self.grid.bounds
-        edge = row.resolution
-        return layer.onto(
-            lattice.snap((xmin - edge, ymin - edge, xmax + edge, ymax + edge)),
-            Resampling.bilinear if row.is_image else Resampling.nearest,
-            row.nodata,
-            np.dtype(row.dtype).name,
+        return lattice.snap(
+            (xmin - resolution, ymin - resolution, xmax + resolution, ymax + resolution)
         )
 
     def _check_overlap(self, layer: Layer) -> None:

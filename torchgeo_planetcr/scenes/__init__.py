@@ -8,6 +8,7 @@ from .dataset import PlanetScopeScenes
 from .files import SceneFiles, find_scenes
 from .layer import Layer
 from .mask import CloudMask
+from .passes import RadarOptions
 from .radar import Sentinel1
 from .scene import Scene, Survey
 
@@ -16,6 +17,7 @@ __all__ = (
     'CloudMask',
     'Layer',
     'PlanetScopeScenes',
+    'RadarOptions',
     'Scene',
     'SceneFiles',
     'Sentinel1',

@@ -67,34 +67,3 @@ def find_planetscope_bands(
             'begins with blue: give the positions of B, G, R and NIR with bands'
         )
     return find_bands(path, count, dataset.descriptions)
-
-
-def find_polarizations(dataset: DatasetReader) -> list[int]:
-    """Find VV and VH in an image of Sentinel-1.
-
-    Args:
-        dataset: The image.
-
-    Returns:
-        Their positions, from 1: by the names of the bands, or else the first two.
-
-    Raises:
-        ValueError: If there is a single band, or the names of the bands are unclear.
-    """
-    if dataset.count < 2:
-        raise ValueError(
-            f'{dataset.name} has {dataset.count} band instead of VV and VH'
-        )
-    names = [(name or '').lower() for name in dataset.descriptions]
-    found = {
-        polarization: [n for n, name in enumerate(names, 1) if polarization in name]
-        for polarization in ('vv', 'vh', 'hh', 'hv')
-    }
-    if not any(found.values()):
-        return [1, 2]
-    if not len(found['vv']) == len(found['vh']) == 1:
-        raise ValueError(
-            f'{dataset.name} has bands called {", ".join(names)}: name exactly one VV and '
-            'one VH'
-        )
-    return [*found['vv'], *found['vh']]

@@ -18,6 +18,7 @@ from ..datasets.slices import NativeSlice
 from ..raster.grid import Grid, crs_name
 from ..raster.header import HeaderTable
 from .files import SceneFiles, find_scenes
+from .passes import DEFAULT_RADAR, RadarOptions
 from .scene import Scene, Survey
 
 
@@ -55,6 +56,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         landcover: Path | Sequence[Path] | None = None,
         *,
         bands: Sequence[int] | None = None,
+        radar: RadarOptions = DEFAULT_RADAR,
         transforms: Callable[[Sample], Sample] | None = None,
         strict: bool = True,
     ) -> None:
@@ -69,6 +71,7 @@ class PlanetScopeScenes(NativeRasterDataset):
             landcover: Maps of WorldCover, see there.
             bands: Positions of B, G, R and NIR in the cloudy and clear images, from 1
                 (defaults to those of PlanetScope's products of four and eight bands).
+            radar: How Sentinel-1 is chosen and read.
             transforms: A function/transform that takes an input sample and returns a
                 transformed version.
             strict: Raise an error for a scene that cannot be used. Otherwise it is left
@@ -83,7 +86,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         self.scenes = {files.cloudy: files for files in scenes}
         if len(self.scenes) < len(scenes):
             raise ValueError('a scene is named more than once: name each once')
-        self.positions = bands
+        self.positions, self.radar = bands, radar
         #: Positions of B, G, R and NIR in each scene, from 1.
         self.bands_of: dict[str, list[int]] = {}
         #: What is wrong with each scene that is left out.
@@ -91,7 +94,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         headers = []
         for path, files in sorted(self.scenes.items()):
             try:
-                with Scene(files, bands) as scene:
+                with Scene(files, bands, radar) as scene:
                     headers.append(scene.image.header)
                     self.bands_of[path] = scene.image.bands
             except (OSError, ValueError) as error:
@@ -106,12 +109,11 @@ class PlanetScopeScenes(NativeRasterDataset):
             headers=HeaderTable.from_headers(headers),
         )
 
-    def survey(self, path: str, min_coverage: float = 0.9) -> Survey:
+    def survey(self, path: str) -> Survey:
         """Read a whole scene at low resolution, and check that its files fit it.
 
         Args:
             path: The cloudy image.
-            min_coverage: Least share of the scene that Sentinel-1 must cover.
 
         Returns:
             What was found.
@@ -121,7 +123,7 @@ class PlanetScopeScenes(NativeRasterDataset):
             ValueError: If something does not fit, see
                 :meth:`Scene.survey <torchgeo_planetcr.scenes.Scene.survey>`.
         """
-        return self._open(path).survey(min_coverage)
+        return self._open(path).survey()
 
     def has_data(self, tile: NativeSlice) -> bool:
         """Whether any pixel of a tile has data.
@@ -199,7 +201,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         # GDAL's files must not be shared with another process
         key = path, os.getpid()
         if self._opened is None or self._opened[0] != key:
-            self._opened = key, Scene(self.scenes[path], self.positions)
+            self._opened = key, Scene(self.scenes[path], self.positions, self.radar)
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..datasets.native_raster import find_in_folder, report_problems
 from ..raster.read import check_place
 from ..raster.text import read_text
 from .layer import is_mosaic, open_layer
+from .polarizations import pair_polarizations
 
 #: Names of rasters in a folder.
 SUFFIXES = ('.tif', '.tiff')
@@ -84,10 +85,11 @@ def find_scenes(
             )
         return _read_table(cloudy)
 
-    images = _find_rasters(() if s1 is None else s1)
+    radar = _find_rasters(() if s1 is None else s1)
+    images = pair_polarizations(radar)
     named = [cloudy] if isinstance(cloudy, str | os.PathLike) else cloudy
     # Sentinel-1 may lie in a folder of scenes
-    elsewhere = set(images) - {os.fspath(path) for path in named}
+    elsewhere = set(radar) - {os.fspath(path) for path in named}
     scenes = [path for path in _find_rasters(cloudy) if path not in elsewhere]
     if not scenes:
         raise ValueError(
@@ -100,8 +102,10 @@ def find_scenes(
         )
     # Files that are named one by one, not found by a search
     files = scenes if _plain_files(cloudy) == scenes else []
-    pairs = _pair(files, s1)
-    s1_of = [(path,) for path in pairs] if pairs else _find_meeting(scenes, images)
+    are_named = (
+        bool(files) and len(files) == len(images) and _plain_files(s1) is not None
+    )
+    s1_of = images if are_named else _find_meeting(scenes, images)
     maps = _pair(files, landcover)
     if landcover is not None and maps is None:
         found = _find_rasters(landcover)
@@ -110,7 +114,8 @@ def find_scenes(
                 f'{landcover} holds no land cover: give .tif files, a folder or a glob '
                 'expression'
             )
-        maps = [next(iter(meeting), None) for meeting in _find_meeting(scenes, found)]
+        meeting = _find_meeting(scenes, [(path,) for path in found])
+        maps = [next(iter(files), None) for files in meeting]
     return [
         SceneFiles(*row)
         for row in zip(
@@ -222,19 +227,27 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
 
 
 def _find_meeting(
-    scenes: Sequence[str], images: Sequence[str]
+    scenes: Sequence[str], images: Sequence[tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
-    """Find the images that meet each scene, which may be none."""
+    """Find the images that meet each scene, which may be none.
+
+    Args:
+        scenes: The scenes.
+        images: The files of each image, all of the same place.
+
+    Returns:
+        Files for each scene.
+    """
     # Most often there is one, and whether it meets the scene is found when it is read
     if len(images) <= 1:
-        return [tuple(images)] * len(scenes)
-    footprints: dict[str, shapely.Polygon] = {}
+        return [tuple(path for image in images for path in image)] * len(scenes)
+    footprints: dict[tuple[str, ...], shapely.Polygon] = {}
     problems: dict[str, str] = {}
     for image in images:
         try:
-            footprints[image] = _footprint(image)
+            footprints[image] = _footprint(image[0])
         except (OSError, ValueError) as error:
-            problems[image] = str(error)
+            problems[image[0]] = str(error)
     if problems:
         report_problems('image', problems, strict=not footprints)
     images = list(footprints)
@@ -246,7 +259,7 @@ def _find_meeting(
         except (OSError, ValueError):
             # The scene is refused by name when it is opened, and does not stop the others
             meeting = []
-        result.append(tuple(images[number] for number in meeting))
+        result.append(tuple(path for number in meeting for path in images[number]))
     return result
 
 

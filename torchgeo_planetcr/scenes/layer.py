@@ -168,7 +168,7 @@ class Layer(OpenFiles):
         resampling: Resampling = Resampling.nearest,
         nodata: float | None = None,
         dtype: str | None = None,
-    ) -> 'Layer':
+    ) -> Self:
         """Read the same open file on another grid.
 
         Args:
@@ -204,6 +204,14 @@ class Layer(OpenFiles):
     def header(self) -> RasterHeader:
         """Header of the file."""
         return describe(self.dataset, self.path)
+
+    @property
+    def own_grid(self) -> Grid | None:
+        """Grid of the file, None if it is not north-up."""
+        try:
+            return self.header.grid
+        except ValueError:
+            return None
 
     def read(self, window: Grid) -> NDArray[Any]:
         """Read a window.

@@ -3,25 +3,56 @@
 
 """Sentinel-1 on the grid of a scene."""
 
+import copy
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from torchgeo.datasets.utils import Path
 
 from ..datasets.missing_sentinel1 import Decibels, find_gaps, is_measured
 from ..raster.grid import Grid, crs_name
-from ..raster.read import find_masked, read_bands
+from ..raster.read import find_alpha, find_masked, read_bands
 from ..raster.warp import warp_part
-from .bands import find_polarizations
-from .layer import Layer, OpenFiles
+from .backscatter import Unit, find_unit, to_decibels
+from .layer import SMALL_SIZE, Layer, OpenFiles, open_layer
+from .polarizations import find_polarization, find_polarizations, pair_polarizations
 
 #: Pixels around a window that interpolation looks at, and by which GDAL may be off.
 MARGIN = 2
+
+
+class Part(NamedTuple):
+    """A file that holds VV, VH or both."""
+
+    dataset: DatasetReader
+    path: str
+    bands: Sequence[int]
+    alpha: int | None
+
+    def read(self, window: Window, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Read pixels as they are in the file, NaN where it says that there are none."""
+        options = {'window': window, 'out_shape': (len(self.bands), *shape)}
+        values = read_bands(self.dataset, self.path, self.bands, **options)
+        values = values.astype(np.float32)
+        nodata = self.dataset.nodata
+        missing = values == (0 if nodata is None else nodata)
+        for row, band in zip(values, self.bands, strict=True):
+            row *= self.dataset.scales[band - 1]
+            row += self.dataset.offsets[band - 1]
+        values[missing | find_gaps(values)] = np.nan
+        masked = find_masked(self.dataset, self.path, self.alpha, shape, window)
+        if masked is not None:
+            values[:, masked] = np.nan
+        return values
 
 
 class Sentinel1Layer(Layer):
@@ -31,27 +62,78 @@ class Sentinel1Layer(Layer):
     that stands for them, and programs fill images with others, too.
     """
 
-    def __init__(self, path: Path, grid: Grid) -> None:
+    def __init__(
+        self, path: Path, grid: Grid, vh: Path | None = None, unit: Unit | None = None
+    ) -> None:
         """Initialize a new Sentinel1Layer instance.
 
         Args:
-            path: Backscatter in dB, VV and VH in this order unless the bands are named,
-                in any CRS and resolution.
-            grid: Grid on which it is read, bilinear. Values are NaN where there is no
-                backscatter.
+            path: Backscatter of VV and VH in this order unless the bands are named, in
+                any CRS and resolution; or of VV alone.
+            grid: Grid on which it is read, bilinear. Values are in dB, NaN where there is
+                no backscatter.
+            vh: Backscatter of VH, if it has a file of its own.
+            unit: Unit of the file (defaults to the one that its values are like).
 
         Raises:
             OSError: If the image cannot be read.
-            ValueError: If it has no place on Earth, or not the bands that are expected.
+            ValueError: If it has no place on Earth, or not the bands that are expected, or
+                if VV and VH have different grids.
         """
+        find_vv = functools.partial(find_polarization, polarization='VV')
         super().__init__(
             path,
-            find_polarizations,
+            find_polarizations if vh is None else find_vv,
             grid=grid,
             resampling=Resampling.bilinear,
             nodata=math.nan,
             dtype='float32',
         )
+        self._given_unit = unit
+        self._parts = [Part(self.dataset, self.path, self.bands, self._alpha)]
+        if vh is not None:
+            with ExitStack() as stack:
+                # Of the files that are open, VV is closed as well if VH cannot be used
+                stack.callback(self.close)
+                self._parts.append(self._open_vh(str(vh)))
+                stack.pop_all()
+
+    def _open_vh(self, path: str) -> Part:
+        """Open the file of VH beside that of VV."""
+        dataset = open_layer(path)
+        self._opened.callback(dataset.close)
+        vv = self.dataset
+        if (dataset.crs, dataset.transform, dataset.shape) != (
+            vv.crs,
+            vv.transform,
+            vv.shape,
+        ):
+            raise ValueError(
+                f'{self.path} and {path} have different grids: take VV and VH of the same '
+                'product'
+            )
+        bands = find_polarization(dataset, 'VH')
+        return Part(dataset, path, bands, find_alpha(dataset, bands))
+
+    @functools.cached_property
+    def unit(self) -> Unit:
+        """Unit of the file."""
+        if self._given_unit is not None:
+            return self._given_unit
+        part = self._part_under(self.grid)
+        shape = min(int(part.height), SMALL_SIZE), min(int(part.width), SMALL_SIZE)
+        values = self._read_parts(part, shape)
+        return find_unit(values[:, is_measured(values)], self.path)
+
+    def _read_parts(
+        self, window: Window, shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Read VV and VH in their unit, NaN where the files have none."""
+        if not all(shape):
+            return np.full((2, *shape), np.nan, np.float32)
+        values = np.concatenate([part.read(window, shape) for part in self._parts])
+        values[:, (values == 0).all(axis=0)] = np.nan
+        return values
 
     def _warp(
         self, resampling: Resampling, nodata: float | None, dtype: str | None
@@ -101,24 +183,14 @@ class Sentinel1Layer(Layer):
 
     def _read_onto(self, target: Grid, is_small: bool = False) -> Decibels:
         """Read the part under a grid, without pixels that it skips if it is small."""
-        shape = len(self.bands), target.height, target.width
+        shape = 2, target.height, target.width
         part = self._part_under(target)
         if not (part.width and part.height):
             return np.full(shape, np.nan, self._dtype)
         size: tuple[int, int] = (int(part.height), int(part.width))
         if is_small:
             size = min(size[0], shape[1]), min(size[1], shape[2])
-        values = read_bands(
-            self.dataset,
-            self.path,
-            self.bands,
-            window=part,
-            out_shape=(shape[0], *size),
-        ).astype(self._dtype)
-        values[find_gaps(values, self.dataset.nodata)] = np.nan
-        masked = find_masked(self.dataset, self.path, self._alpha, size, part)
-        if masked is not None:
-            values[:, masked] = np.nan
+        values = to_decibels(self._read_parts(part, size), self.unit)
         larger = Affine.scale(part.width / size[1], part.height / size[0])
         transform = self.dataset.window_transform(part) @ larger
         step = 1 if is_small else self._step
@@ -148,13 +220,17 @@ class Sentinel1Layer(Layer):
 class Sentinel1(OpenFiles):
     """Any number of images of Sentinel-1 on one grid. Where they overlap, the first wins."""
 
-    def __init__(self, paths: Sequence[Path], grid: Grid) -> None:
+    def __init__(
+        self, paths: Sequence[Path], grid: Grid, unit: Unit | None = None
+    ) -> None:
         """Initialize a new Sentinel1 instance.
 
         Args:
-            paths: Images in dB, VV and VH in this order unless the bands are named, in
-                any CRS and resolution.
+            paths: Images, VV and VH in this order unless the bands are named, or each in
+                a file of its own, in any CRS and resolution.
             grid: Grid on which they are read.
+            unit: Unit of the images (defaults to the one that the values of each are
+                like).
 
         Raises:
             OSError: If an image cannot be read.
@@ -165,7 +241,10 @@ class Sentinel1(OpenFiles):
         self.names = ', '.join(map(str, paths))
         with ExitStack() as stack:
             self.layers = [
-                stack.enter_context(Sentinel1Layer(path, grid)) for path in paths
+                stack.enter_context(
+                    Sentinel1Layer(files[0], grid, *files[1:], unit=unit)
+                )
+                for files in pair_polarizations([str(path) for path in paths])
             ]
             self._opened = stack.pop_all()
 
@@ -198,6 +277,23 @@ class Sentinel1(OpenFiles):
             OSError: If an image cannot be read.
         """
         return self._merge((layer.read_small(shape) for layer in self.layers), shape)
+
+    def onto(self, grid: Grid) -> 'Sentinel1':
+        """Read the same open images on another grid.
+
+        Args:
+            grid: The grid.
+
+        Returns:
+            The images, which are closed with these.
+        """
+        other = copy.copy(self)
+        other.grid = grid
+        other.layers = [
+            layer.onto(grid, Resampling.bilinear, math.nan, 'float32')
+            for layer in self.layers
+        ]
+        return other
 
     def _merge(self, images: Iterator[Decibels], shape: tuple[int, int]) -> Decibels:
         """Put images together, and read no more of them than needed."""

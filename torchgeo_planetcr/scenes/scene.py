@@ -26,6 +26,7 @@ from .bands import find_planetscope_bands
 from .files import SceneFiles
 from .layer import Layer, OpenFiles, small_part
 from .mask import CloudMask
+from .passes import DEFAULT_RADAR, Passes, RadarOptions
 from .radar import Sentinel1
 
 #: Backscatter in dB that no image of land or sea has for its mean.
@@ -66,27 +67,36 @@ class Scene(OpenFiles):
     read.
     """
 
-    def __init__(self, files: SceneFiles, bands: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        files: SceneFiles,
+        bands: Sequence[int] | None = None,
+        radar: RadarOptions = DEFAULT_RADAR,
+    ) -> None:
         """Initialize a new Scene instance.
 
         Args:
             files: Files of the scene.
             bands: Positions of B, G, R and NIR in the cloudy and the clear image, from 1
                 (defaults to those of PlanetScope's products of four and eight bands).
+            radar: How Sentinel-1 is chosen and read.
 
         Raises:
             OSError: If a file cannot be read.
             ValueError: If a file has no place on Earth, or not the bands or the type that
-                are expected.
+                are expected, or if no image of Sentinel-1 is near enough in time.
         """
-        self.files = files
+        if not 0 <= radar.min_coverage <= 1:
+            raise ValueError(
+                f'min_coverage={radar.min_coverage} is not a share in [0, 1]'
+            )
+        self.files, self.radar = files, radar
         find_bands = functools.partial(find_planetscope_bands, bands=bands)
         with ExitStack() as stack:
             self.image = stack.enter_context(Layer(files.cloudy, find_bands))
             #: Grid of the cloudy image, on which everything is read.
             self.grid = self.image.grid
-            self.sentinel1 = Sentinel1(files.s1, self.grid)
-            stack.callback(self.sentinel1.close)
+            self._passes = stack.enter_context(Passes(files.s1, self.image, radar))
             self.clear = self.landcover = self.mask = None
             if files.clear is not None:
                 clear = Layer(
@@ -113,11 +123,8 @@ class Scene(OpenFiles):
             stack.callback(self._executor.shutdown)
             self._opened = stack.pop_all()
 
-    def survey(self, min_coverage: float = 0.9) -> Survey:
+    def survey(self) -> Survey:
         """Read the whole scene at low resolution, and check that its files fit it.
-
-        Args:
-            min_coverage: Least share of the scene that Sentinel-1 and the mask must cover.
 
         Returns:
             What was found.
@@ -128,8 +135,7 @@ class Scene(OpenFiles):
                 required, if its values are not those of VV and VH in dB, or if the mask
                 does not fit.
         """
-        if not 0 <= min_coverage <= 1:
-            raise ValueError(f'min_coverage={min_coverage} is not a share in [0, 1]')
+        min_coverage = self.radar.min_coverage
         cloudy = self.files.cloudy
         if not self.files.s1:
             raise ValueError(f'no image of Sentinel-1 covers {cloudy}: add one')
@@ -147,7 +153,7 @@ class Scene(OpenFiles):
         if not all(DECIBELS[0] < mean < DECIBELS[1] for mean in (vv, vh)):
             raise ValueError(
                 f'{names} has means of {vv:.3g} and {vh:.3g}, which is no backscatter in '
-                'dB: convert it, with 10 log10 if it is linear'
+                'dB: give its unit (--s1_unit), or convert it'
             )
         if vv < vh:
             raise ValueError(
@@ -215,6 +221,11 @@ class Scene(OpenFiles):
             OSError: If the scene cannot be read.
         """
         return bool(self.image.find_data(self.image.read(window)).any())
+
+    @functools.cached_property
+    def sentinel1(self) -> Sentinel1:
+        """Images of Sentinel-1 of the pass that is taken."""
+        return self._passes.choose(self._small_has_data)
 
     @functools.cached_property
     def _small_has_data(self) -> NDArray[np.bool_]:
