@@ -47,7 +47,7 @@ from systems import needs_posix
 
 from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
-from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED
+from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED, _remove_leftovers
 from torchgeo_planetcr.samplers import TileSampler
 from torchgeo_planetcr.scenes import Scene, SceneFiles
 from torchgeo_planetcr.tasks import CloudRemoval
@@ -308,11 +308,13 @@ class TestUnfinished:
     ) -> None:
         """It goes even if the next process finds nothing to do."""
         scenes, radar = many
-        for scene in scenes.iterdir():
-            (tmp_path / scene.name).touch()
+        options: Any = SMALL | {'quicklook': False}
+        remove_clouds(Darker(), scenes, radar, tmp_path, **options)
         left = tmp_path / f'{UNFINISHED}{MACHINE}-abc'
         left.mkdir()
-        remove_clouds(Darker(), scenes, radar, tmp_path, **SMALL)
+        # Each folder is looked at once in a process
+        _remove_leftovers.cache_clear()
+        remove_clouds(Darker(), scenes, radar, tmp_path, **options)
         assert names(tmp_path) == names(scenes)
 
     def test_old_file_stays(self, inputs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -544,14 +546,13 @@ class TestManyScenes:
         """What is there is left as it is, and what is missing is made."""
         scenes, radar = many
         options: Any = {'quicklook': False, **SMALL}
-        copy = CloudRemoval('copy')
-        said = remove_clouds(copy, scenes, radar, tmp_path / 'out', **options)
+        said = remove_clouds(Darker(), scenes, radar, tmp_path / 'out', **options)
         message = f'{tmp_path}/out: 3 scenes, of which Sentinel-1 covers 100 % or more'
         assert said == message
         outs = [tmp_path / 'out' / f'{name}.tif' for name in 'abc']
         assert names(tmp_path / 'out') == {path.name for path in outs}
         for out in outs:
-            assert (read(out) == read(scenes / out.name)).all()
+            assert np.abs(read(out) - read(scenes / out.name) / 2).max() <= 1
 
         outs[1].unlink()
         stamps = [outs[0].stat(), outs[2].stat()]
@@ -566,17 +567,122 @@ class TestManyScenes:
         image = read(scenes / 'b.tif')
         assert np.abs(read(outs[1]) - image / 2).max() <= 1
         # Nothing is left to do, for many scenes or for one
-        model = Failing(RuntimeError('stop'), 1)
-        said = remove_clouds(model, scenes, radar, tmp_path / 'out', **options)
+        said = remove_clouds(Darker(), scenes, radar, tmp_path / 'out', **options)
         assert said == f'{tmp_path}/out: 0 scenes; 3 were there already'
         one = scenes / 'a.tif'
-        said = remove_clouds(model, one, radar, tmp_path / 'out', **options)
+        said = remove_clouds(Darker(), one, radar, tmp_path / 'out', **options)
         assert said == f'{tmp_path}/out: 0 scenes; 1 were there already'
 
-        remove_clouds(
-            Darker(), scenes, radar, tmp_path / 'out', overwrite=True, **options
+        copy = CloudRemoval('copy')
+        remove_clouds(copy, scenes, radar, tmp_path / 'out', overwrite=True, **options)
+        assert (read(outs[0]) == read(one)).all()
+
+    @pytest.mark.parametrize(
+        ('change', 'words'),
+        [
+            ({'tile_size': 128}, ['tile_size=96 instead of 128']),
+            ({'overlap': 16}, ['overlap=32 instead of 16']),
+            ({'bands': [2, 1, 3, 4]}, ['bands=1, 2, 3, 4 instead of 2, 1, 3, 4']),
+            ({'dtype': 'float32'}, ['dtype=uint16 instead of float32']),
+            ({'min_coverage': 0.5}, ['min_coverage=0.9 instead of 0.5']),
+            ({'model': Constant(0.3)}, ['weights=']),
+            ({'model': Darker()}, ['checkpoint=Constant instead of Darker']),
+            ({'composite': Path('masks')}, ['mask=none instead of masks/a.tif (']),
+            ({'s1': Path('other.tif')}, ['s1=radar/s1.tif (', '/other.tif (']),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+    )
+    def test_result_of_other_arguments(
+        self,
+        many: tuple[Path, Path],
+        tmp_path: Path,
+        change: dict[str, Any],
+        words: list[str],
+    ) -> None:
+        """It is not there already, is not replaced, and does not stop the others."""
+        scenes, radar = many
+        (tmp_path / 'masks').mkdir()
+        for name in 'abc':
+            write_scene(
+                tmp_path / 'masks' / f'{name}.tif', np.ones((1, 300, 300), np.uint8)
+            )
+        write_radar(tmp_path / 'other.tif', 200)
+        out = tmp_path / 'out'
+        before: Any = {'model': Constant(0.2), 's1': radar, 'quicklook': False, **SMALL}
+        remove_clouds(cloudy=scenes / 'a.tif', out=out, **before)
+        old = (out / 'a.tif').read_bytes()
+        after = before | {
+            key: tmp_path / value if isinstance(value, Path) else value
+            for key, value in change.items()
+        }
+        given = [scenes / f'{name}.tif' for name in 'abc']
+        with pytest.raises(
+            OSError, match=r'2 scenes, .* 1 could not be used'
+        ) as caught:
+            remove_clouds(cloudy=given, out=out, **after)
+        _, reason = str(caught.value).splitlines()
+        assert reason.startswith(f'{out}/a.tif exists, and was made with ')
+        assert all(word in reason for word in words)
+        assert '--overwrite' in reason
+        assert (out / 'a.tif').read_bytes() == old
+        with pytest.raises(FileExistsError, match=r'a\.tif exists, and was made with'):
+            remove_clouds(cloudy=given[0], out=out, **after)
+        # The others are finished now, and the first one is made if that is asked for
+        said = remove_clouds(cloudy=given[1:], out=out, **after)
+        assert said == f'{out}: 0 scenes; 2 were there already'
+        remove_clouds(cloudy=given[0], out=out, overwrite=True, **after)
+        assert (out / 'a.tif').read_bytes() != old
+        assert remove_clouds(cloudy=given, out=out, **after) == (
+            f'{out}: 0 scenes; 3 were there already'
         )
-        assert np.abs(read(outs[0]) - read(one) / 2).max() <= 1
+
+    def test_result_of_another_scene(
+        self, many: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        """A scene of its name, even of the same size and time, or a new version of it."""
+        options: Any = {'quicklook': False, **SMALL}
+        out, (_, radar) = tmp_path / 'out', many
+        for month in ('May', 'June'):
+            (tmp_path / month).mkdir()
+            write_scene(tmp_path / month / 'field.tif', make_image(100, 130))
+            os.utime(tmp_path / month / 'field.tif', (1, 1))
+        remove_clouds(Darker(), tmp_path / 'May', radar, out, **options)
+        message = 'cloudy=May/field.tif .* instead of June/field.tif'
+        with pytest.raises(FileExistsError, match=message):
+            remove_clouds(Darker(), tmp_path / 'June', radar, out, **options)
+        os.utime(tmp_path / 'May' / 'field.tif', (2, 2))
+        with pytest.raises(FileExistsError, match=r'00:00:01\.0+ UTC\) instead of'):
+            remove_clouds(Darker(), tmp_path / 'May', radar, out, **options)
+        assert names(out) == {'field.tif'}
+
+    def test_result_of_nobody(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """A file that does not say what it is, and one that is cut short."""
+        scenes, radar = many
+        options: Any = {'quicklook': False, **SMALL}
+        remove_clouds(Darker(), scenes, radar, tmp_path, **options)
+        content = (tmp_path / 'a.tif').read_bytes()[:-9]
+        for cut in (content, b''):
+            (tmp_path / 'a.tif').write_bytes(cut)
+            with pytest.raises(OSError, match='2 were there already') as caught:
+                remove_clouds(Darker(), scenes, radar, tmp_path, **options)
+            assert f'{tmp_path}/a.tif exists' in str(caught.value)
+            assert (tmp_path / 'a.tif').read_bytes() == cut
+
+    def test_says_what_it_is(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """For people, in tags that other programs show."""
+        scenes, radar = many
+        checkpoint = save_checkpoint(tmp_path)
+        out = tmp_path / 'out.tif'
+        remove_clouds(checkpoint, scenes / 'a.tif', radar, out, **SMALL)
+        with rasterio.open(out) as dataset:
+            tags = dataset.tags()
+        size = (scenes / 'a.tif').stat().st_size
+        assert tags['PLANETCR_CLOUDY'].startswith(f'scenes/a.tif ({size} bytes, 20')
+        assert tags['PLANETCR_S1'].startswith('radar/s1.tif (')
+        assert tags['PLANETCR_CHECKPOINT'].startswith(f'{tmp_path.name}/task.ckpt (')
+        expected = {'MASK': 'none', 'BANDS': '1, 2, 3, 4', 'TILE_SIZE': '96'}
+        expected |= {'OVERLAP': '32', 'DTYPE': 'uint16', 'MIN_COVERAGE': '0.9'}
+        assert {key: tags[f'PLANETCR_{key}'] for key in expected} == expected
 
     def test_bad_scene(self, many: tuple[Path, Path], tmp_path: Path) -> None:
         """Of a place that Sentinel-1 has not seen, between two that it has."""

@@ -11,8 +11,8 @@ from rasterio.merge import merge
 from torchgeo.datasets.utils import Path
 
 from ..raster.cog import write_cog
-from ..raster.write import appears_whole, cannot_write, check_absent
-from .origin import digest, read_origin, write_origin
+from ..raster.write import appears_whole, cannot_write, exists_error
+from .origin import Origin, digest, read_origin, say_difference, write_origin
 from .output import name_bands
 
 
@@ -51,15 +51,17 @@ def mosaic_areas(
             ]
             path = os.path.join(out, f'{name}.tif')
             origins = [read_origin(file) for file in files]
-            origin = digest(*origins) if all(origins) else ''
-            if overwrite or not origin or read_origin(path) != origin:
-                check_absent(path, overwrite)
+            origin = Origin({'patches': digest(*origins)}) if all(origins) else None
+            if not overwrite and os.path.lexists(path):
+                if reason := say_difference(path, origin):
+                    raise exists_error(reason)
+            else:
                 _merge(files, path, origin)
             written.append(path)
     return written
 
 
-def _merge(files: list[str], path: str, origin: str) -> None:
+def _merge(files: list[str], path: str, origin: Origin | None) -> None:
     """Merge rasters of one grid into a cloud-optimized GeoTIFF."""
     if missing := [file for file in files if not os.path.exists(file)]:
         raise FileNotFoundError(f'{missing[0]} is missing: predict all patches first')

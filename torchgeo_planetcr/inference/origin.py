@@ -6,8 +6,10 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from rasterio.errors import RasterioError
@@ -16,6 +18,34 @@ from torch import nn
 from torchgeo.datasets.utils import Path
 
 from ..raster.read import check_whole, open_raster
+from ..scenes.files import is_address
+
+#: How the names of tags begin.
+PREFIX = 'PLANETCR_'
+
+#: Tag with the short name of all that decides whether two predictions are the same.
+ORIGIN = f'{PREFIX}ORIGIN'
+
+
+class Origin(NamedTuple):
+    """What a prediction is made of and with. Each entry becomes a tag of its GeoTIFF."""
+
+    #: What decides whether two predictions are the same.
+    facts: Mapping[str, str]
+
+    #: What people want to know besides.
+    notes: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def name(self) -> str:
+        """Short name of the facts, which others do not have."""
+        return digest(json.dumps(dict(self.facts), sort_keys=True))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the GeoTIFF."""
+        said = {**self.notes, **self.facts}
+        return {f'{PREFIX}{name.upper()}': text for name, text in said.items()}
 
 
 def digest(*texts: str) -> str:
@@ -30,22 +60,38 @@ def digest(*texts: str) -> str:
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32]
 
 
-def describe(task: nn.Module, settings: Mapping[str, Any]) -> str:
-    """Make a short name of a task and of settings.
+def describe(task: nn.Module, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Describe a task and settings.
 
     Args:
         task: The task, with its weights.
         settings: Plain values.
 
     Returns:
-        A name that a task with other layers or weights, or other settings, do not have.
+        Facts, some of which differ for a task with other layers, plain attributes or
+        weights, or for other settings.
     """
     weights = hashlib.sha256()
     for name, value in task.state_dict().items():
         weights.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
         weights.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return digest(str(task), weights.hexdigest(), text)
+    # A module without weights may keep what it does in attributes
+    attributes = {
+        f'{name}.{key}': value
+        for name, module in task.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, bool | int | float | str)
+        and not key.startswith('_')
+        and key != 'training'
+    }
+    layers = json.dumps(attributes, sort_keys=True)
+    model = digest(str(task), layers, weights.hexdigest())
+    return {'weights': model} | {
+        name: value
+        if isinstance(value, str)
+        else json.dumps(value, sort_keys=True, default=str)
+        for name, value in settings.items()
+    }
 
 
 def file_stamp(path: Path) -> str:
@@ -55,25 +101,37 @@ def file_stamp(path: Path) -> str:
         path: The file.
 
     Returns:
-        Its name, size and time of change; its name alone if it is not there.
+        Its folder, name, size and time of change; its folder and name alone if it is not
+        on this machine. What follows on the ``?`` of an address is left out, as it may be
+        secret.
     """
-    name = os.path.basename(path)
+    name = os.fspath(path)
+    if is_address(name):
+        name = name.partition('?')[0]
+    place = os.path.abspath(name)
+    folder = os.path.basename(os.path.dirname(place))
+    text = f'{folder}/{os.path.basename(place)}'
+    # A tag holds no characters that cannot be printed
+    text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     try:
         status = os.stat(path)
     except OSError:
-        return name
-    return f'{name} {status.st_size} {status.st_mtime_ns}'
+        return text
+    seconds, rest = divmod(status.st_mtime_ns, 10**9)
+    changed = time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(seconds))
+    return f'{text} ({status.st_size} bytes, {changed}.{rest:09d} UTC)'
 
 
-def write_origin(dataset: DatasetWriter, origin: str) -> None:
+def write_origin(dataset: DatasetWriter, origin: Origin | None) -> None:
     """Have a GeoTIFF tell what it was made of and with.
 
     Args:
         dataset: GeoTIFF that is written.
-        origin: Short name of it; nothing is told if it is empty.
+        origin: What it tells; nothing if that is not known.
     """
-    if origin:
-        dataset.update_tags(PLANETCR_ORIGIN=origin)
+    if origin is not None:
+        tags: dict[str, Any] = {ORIGIN: origin.name, **origin.tags}
+        dataset.update_tags(**tags)
 
 
 def read_origin(path: Path) -> str:
@@ -86,12 +144,42 @@ def read_origin(path: Path) -> str:
         Short name of it; empty if there is no such file, if it is not whole, or does not
         tell.
     """
-    if not os.path.isfile(path):
+    return _read_tags(path).get(ORIGIN, '')
+
+
+def say_difference(path: Path, origin: Origin | None) -> str:
+    """Say why a GeoTIFF is not the one that would be made.
+
+    Args:
+        path: What is there.
+        origin: What the GeoTIFF would be made of and with, if that is known.
+
+    Returns:
+        A text that begins with the path; it is empty if it would be the same.
+    """
+    if origin is None:
+        return f'{path} exists'
+    tags = _read_tags(path)
+    if ORIGIN not in tags:
+        return f'{path} exists, and does not say what it was made of'
+    if tags[ORIGIN] == origin.name:
         return ''
+    differences = [
+        f'{tag.removeprefix(PREFIX).lower()}={tags.get(tag, "unknown")} instead of {text}'
+        for tag, text in origin.tags.items()
+        if tags.get(tag) != text
+    ]
+    return f'{path} exists, and was made with {", ".join(differences)}'
+
+
+def _read_tags(path: Path) -> dict[str, str]:
+    """Read the tags of a GeoTIFF; none if there is no such file, or if it is not whole."""
+    if not os.path.isfile(path):
+        return {}
     try:
         with open_raster(os.fspath(path), 'GTiff') as dataset:
-            origin = dataset.tags().get('PLANETCR_ORIGIN', '')
+            tags = dataset.tags()
         check_whole(os.fspath(path))
     except (OSError, RasterioError):
-        return ''
-    return origin
+        return {}
+    return tags

@@ -30,7 +30,7 @@ from ..scenes.bands import find_planetscope_bands
 from ..scenes.layer import BandFinder, Layer
 from ..scenes.mask import CloudMask
 from .blend import Blender
-from .origin import write_origin
+from .origin import Origin, write_origin
 from .quicklook import draw_quicklook, picture_path
 
 #: Names of the bands that composites and quicklooks are made of.
@@ -63,7 +63,7 @@ class OutputFile:
         mask: Path | None = None,
         quicklook: bool = False,
         region: tuple[int, int, int, int] | None = None,
-        origin: str = '',
+        origin: Origin | None = None,
     ) -> None:
         """Initialize a new OutputFile instance.
 
@@ -80,7 +80,7 @@ class OutputFile:
             quicklook: Whether to draw a picture beside it, before and after.
             region: Part of *source* that windows cover, beyond which nothing is written:
                 first row and column, number of rows and columns (defaults to all of it).
-            origin: Short name of what the file is made of and with, which it tells.
+            origin: What the file is made of and with, which it tells.
 
         Raises:
             OSError: If a file cannot be read or written.

@@ -21,10 +21,11 @@ from torchgeo.datasets.utils import Path
 
 from ..processes import end_with_parent
 from ..raster.read import CACHE_SIZE
-from ..raster.write import exists_error, remove_leftovers
+from ..raster.write import check_absent, exists_error, remove_leftovers
 from ..scenes import PlanetScopeScenes, RadarOptions, SceneFiles, find_scenes
 from ..scenes.backscatter import Unit
 from ..tasks import CloudRemoval, load_task
+from .origin import Origin, describe, file_stamp, say_difference
 from .progress import TileProgress
 from .quicklook import picture_path
 from .scene_tiles import SceneTiles
@@ -71,7 +72,8 @@ def remove_clouds(
             those of the pass that is nearest in time, unless there is one for each scene of
             a sequence; None with a CSV file
         out: GeoTIFF to write, cloud-optimized, on the grid of the scene, or the folder
-            for those of several scenes, in which finished ones are left out
+            for those of several scenes, in which those are left out that were made
+            of the same files with the same weights and arguments
         composite: Cloud mask, Planet's usable data mask (UDM2) or any raster of 1
             (cloud) and 0 (clear), where the scene is kept if it is clear; of several,
             each scene takes the one with its name
@@ -117,19 +119,20 @@ def remove_clouds(
     _check_outputs(paths, files, cloudy)
     for folder in {os.path.dirname(path) for path in paths.values()}:
         remove_leftovers(folder or os.curdir)
-    done = {scene for scene, path in paths.items() if os.path.exists(path)}
-    if overwrite:
-        done.clear()
-    if done and os.fspath(out) in paths.values():
-        raise exists_error(f'{out} exists')
+    if os.fspath(out) in paths.values():
+        check_absent(out, overwrite)
 
     radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage)
     scenes = PlanetScopeScenes(files, bands=bands, radar=radar, strict=len(files) == 1)
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
-    # Finished scenes have no tiles
+    # Scenes whose results stay as they are have no tiles
     writer = GeoTIFFWriter(
         paths, overlap, dtype, scenes.bands_of, masks, quicklook, overwrite=True
     )
+    task = _make_task(model)
+    settings = {'tile_size': tile_size, **radar._asdict(), **writer.options}
+    writer.origins = _describe_results(scenes, task, model, settings)
+    done, others = _find_results(paths, {} if overwrite else writer.origins)
     tiles = SceneTiles(
         scenes,
         tile_size=tile_size,
@@ -137,7 +140,7 @@ def remove_clouds(
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available() and accelerator != 'cpu',
-        done=done,
+        done=done | others.keys(),
         failed=writer.problems,
     )
     progress = TileProgress(tiles.sampler)
@@ -147,14 +150,14 @@ def remove_clouds(
         warnings.filterwarnings('ignore', 'You are using a custom batch sampler')
         warnings.filterwarnings('ignore', '.* does not have many workers')
         try:
-            _predict(trainer, _make_task(model), tiles)
+            _predict(trainer, task, tiles)
         except FloatingPointError as error:
             if isinstance(model, nn.Module):
                 raise
             raise FloatingPointError(f'{model}: {error}') from error
     unreadable = {scene: OSError(text) for scene, text in writer.problems.items()}
     problems = _gather(tiles.problems | unreadable)
-    problems = {scene: e for scene, e in problems.items() if scene not in done}
+    problems |= others
     coverage = _gather({s: found.coverage for s, found in tiles.surveys.items()})
     if not trainer.is_global_zero:
         return None
@@ -251,6 +254,44 @@ def _check_outputs(
                         f'{written} lies in {folder}, which is searched for scenes: write '
                         'elsewhere'
                     )
+
+
+def _describe_results(
+    scenes: PlanetScopeScenes,
+    task: LightningModule,
+    model: Path | nn.Module,
+    settings: Mapping[str, Any],
+) -> dict[str, Origin]:
+    """Describe what each scene that can be used is restored of and with."""
+    facts = describe(task, settings)
+    name = type(model).__name__ if isinstance(model, nn.Module) else file_stamp(model)
+    notes = {'checkpoint': name}
+    origins = {}
+    for path, bands in scenes.bands_of.items():
+        files = scenes.scenes[path]
+        own = {
+            'cloudy': file_stamp(path),
+            's1': ', '.join(map(file_stamp, files.s1)) or 'none',
+            'mask': file_stamp(files.mask) if files.mask else 'none',
+            'bands': ', '.join(map(str, bands)),
+        }
+        origins[path] = Origin({**own, **facts}, notes)
+    return origins
+
+
+def _find_results(
+    paths: Mapping[str, str], origins: Mapping[str, Origin]
+) -> tuple[set[str], dict[str, OSError | ValueError]]:
+    """Find what is there: finished scenes, and why others would replace something."""
+    done: set[str] = set()
+    others: dict[str, OSError | ValueError] = {}
+    for scene, origin in origins.items():
+        if os.path.lexists(paths[scene]):
+            if reason := say_difference(paths[scene], origin):
+                others[scene] = exists_error(reason)
+            else:
+                done.add(scene)
+    return done, others
 
 
 def _make_task(model: Path | nn.Module) -> LightningModule:

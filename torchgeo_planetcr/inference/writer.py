@@ -23,10 +23,10 @@ from ..datasets.modalities import MODALITIES
 from ..datasets.slices import NativeSlice
 from ..models.utils import is_finite
 from ..raster.read import UnreadableError
-from ..raster.write import check_absent
+from ..raster.write import check_absent, exists_error
 from ..samplers.native import pixel_ranges
 from ..scenes.files import SUFFIXES
-from .origin import describe, digest, file_stamp, read_origin
+from .origin import Origin, describe, file_stamp, read_origin, say_difference
 from .output import OutputFile
 
 #: Exit status of a process that was told to end.
@@ -65,6 +65,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         name: str = 'filepath',
         overwrite: bool = False,
         settings: Mapping[str, Any] = MappingProxyType({}),
+        origins: Mapping[str, Origin] = MappingProxyType({}),
     ) -> None:
         """Initialize a new GeoTIFFWriter instance.
 
@@ -83,6 +84,8 @@ class GeoTIFFWriter(BasePredictionWriter):
             overwrite: Replace GeoTIFFs that exist.
             settings: What predictions depend on besides the task and the files, as plain
                 values, for :meth:`find_finished`.
+            origins: What the GeoTIFF of each file is made of and with, which it tells
+                (defaults to what :meth:`find_finished` finds).
 
         Raises:
             ValueError: If *dtype* is unknown.
@@ -97,10 +100,9 @@ class GeoTIFFWriter(BasePredictionWriter):
             'dtype': dtype,
             'quicklook': quicklook,
         }
-        self.settings = settings
+        self.settings, self.origins = settings, origins
         #: Files whose GeoTIFFs were there already.
         self.finished: frozenset[str] = frozenset()
-        self._made_with = ''
         #: GeoTIFFs that this process has written.
         self.written: list[str] = []
         #: Why files could not be predicted, of those that this process has tried.
@@ -109,7 +111,6 @@ class GeoTIFFWriter(BasePredictionWriter):
         self._pending: deque[Future[None]] = deque()
         self._current: tuple[str, OutputFile] | None = None
         self._names: dict[str, str] = {}
-        self._sources: dict[str, list[str]] = {}
         self._regions: dict[str, tuple[int, int, int, int]] = {}
 
     def find_finished(self, trainer: Trainer, index: GeoDataFrame) -> frozenset[str]:
@@ -127,9 +128,14 @@ class GeoTIFFWriter(BasePredictionWriter):
         """
         task = trainer.lightning_module
         settings = {**self.settings, **self.options, 'precision': trainer.precision}
-        self._made_with = describe(task, settings)
+        facts = describe(task, settings)
         self._names = dict(zip(index['filepath'], index[self.name], strict=True))
-        self._sources = _source_files(index)
+        self.origins = {
+            path: Origin(
+                facts | {name: file_stamp(file) for name, file in files.items()}
+            )
+            for path, files in _source_files(index).items()
+        }
         finished: frozenset[str] = frozenset()
         if trainer.is_global_zero and not self.overwrite:
             finished = frozenset(filter(self._is_finished, self._names))
@@ -301,18 +307,14 @@ class GeoTIFFWriter(BasePredictionWriter):
             raise ValueError(
                 f'{path} would replace what is read: write to another folder'
             )
+        if not self.overwrite and os.path.isfile(path):
+            raise exists_error(say_difference(path, self.origins.get(filepath)))
         check_absent(path, self.overwrite)
 
     def _is_finished(self, filepath: str) -> bool:
         """Whether the GeoTIFF of a file is whole, and was made of and with the same."""
         path = self.output_path(filepath)
-        return read_origin(path) == self._origin(filepath)
-
-    def _origin(self, filepath: str) -> str:
-        """What the GeoTIFF of a file is made of and with, if that is known."""
-        if not self._made_with:
-            return ''
-        return digest(self._made_with, *map(file_stamp, self._sources[filepath]))
+        return read_origin(path) == self.origins[filepath].name
 
     def _open(self, filepath: str) -> OutputFile:
         """Open the GeoTIFF of a file."""
@@ -331,7 +333,7 @@ class GeoTIFFWriter(BasePredictionWriter):
             bands=bands,
             mask=mask,
             region=region,
-            origin=self._origin(filepath),
+            origin=self.origins.get(filepath),
             **self.options,
         )
 
@@ -363,11 +365,18 @@ def _kept_regions(index: GeoDataFrame) -> dict[str, tuple[int, int, int, int]]:
     }
 
 
-def _source_files(index: GeoDataFrame) -> dict[str, list[str]]:
-    """Files of each row of an index, by the one that is predicted."""
+def _source_files(index: GeoDataFrame) -> dict[str, dict[str, str]]:
+    """Files of each row of an index and what they are, by the one that is predicted."""
     columns = ['filepath', *(name for name in MODALITIES if name in index)]
     rows = index[columns].to_numpy().tolist()
-    return {row[0]: [path for path in row if isinstance(path, str)] for row in rows}
+    return {
+        row[0]: {
+            name: path
+            for name, path in zip(columns, row, strict=True)
+            if isinstance(path, str)
+        }
+        for row in rows
+    }
 
 
 def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:

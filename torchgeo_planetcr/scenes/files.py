@@ -184,6 +184,18 @@ def _plain_files(paths: Path | Sequence[Path] | None) -> list[str] | None:
     return names
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is what GDAL takes for an address, or for a part of an archive.
+
+    Args:
+        name: What a user names.
+
+    Returns:
+        True if it is no file or folder of this machine.
+    """
+    return name.startswith(ADDRESS) or '://' in name
+
+
 def _is_expression(name: str) -> bool:
     """Whether a name is a glob expression, and not that of a file."""
     return glob.has_magic(name) and not os.path.exists(name)
