@@ -385,3 +385,26 @@ class TestRefused:
         )
         with pytest.raises(ValueError, match=message):
             read(shared | {'landcover': path})
+
+
+@pytest.mark.parametrize(
+    ('name', 'key'), [('clear', 'clear'), ('landcover', 'worldcover')]
+)
+def test_masked_by_the_file(
+    shared: dict[str, Path], tmp_path: Path, name: str, key: ModalityName
+) -> None:
+    """What a file masks has no data in a patch, also on another grid than its own."""
+    with rasterio.open(shared[name]) as dataset:
+        array, transform = dataset.read(), dataset.transform
+    x, _ = centers(transform, *array.shape[1:])
+    # Half a patch, between its pixels
+    transform = transform @ Affine.translation(0.3, 0.4)
+    path = write(tmp_path / 'masked.tif', array, transform=transform)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, 'r+') as dataset,
+    ):
+        dataset.write_mask(x > LEFT + 450)
+    found = (read(shared | {name: path})[key][0] == 0).all(axis=0)
+    assert found.mean() == pytest.approx(0.5, abs=0.01)
+    assert found[:, :40].all() and not found[:, -40:].any()

@@ -1,77 +1,17 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
-from rasters import make_array, write
 
 from torchgeo_planetcr.raster.grid import Grid
-from torchgeo_planetcr.raster.read import open_raster, read_grid
-from torchgeo_planetcr.raster.warp import enlarge, mosaic, warp, warp_array
+from torchgeo_planetcr.raster.warp import enlarge, mosaic, warp_array
 
 CRS, OTHER_CRS = 'EPSG:32646', 'EPSG:32647'
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    """Random values with a hole, which declares another value."""
-    array = make_array(2, 60, 70)
-    array[:, 20:30, 20:30] = 7
-    return write(tmp_path / 'image.tif', array, nodata=-1, dtype='int32')
-
-
-class TestWarp:
-    def test_same_grid(self, image: Path) -> None:
-        """No pixel changes, and none is taken for one without data."""
-        with open_raster(str(image)) as dataset:
-            grid, expected = read_grid(dataset), dataset.read()
-            options: dict[str, Any] = {'source_nodata': None, 'nodata': None}
-            with warp(dataset, grid, Resampling.bilinear, **options) as warped:
-                assert (warped.read() == expected).all()
-
-    def test_nodata(self, image: Path) -> None:
-        """The value that is named counts, not the one that the file declares."""
-        with open_raster(str(image)) as dataset:
-            grid = read_grid(dataset)
-            options: dict[str, Any] = {'source_nodata': 7, 'nodata': -5}
-            with warp(dataset, grid, Resampling.nearest, **options) as warped:
-                actual, expected = warped.read(), dataset.read()
-        assert (actual == np.where(expected == 7, -5, expected)).all()
-        assert (actual == -5).sum() == 200
-
-    def test_other_crs(self, image: Path) -> None:
-        """As GDAL does it by itself, to an eighth of a pixel."""
-        with open_raster(str(image)) as dataset:
-            source = read_grid(dataset)
-            bounds = source.bounds_in(OTHER_CRS)
-            grid = Grid.from_bounds(OTHER_CRS, bounds, (30, 30))
-            options: dict[str, Any] = {'source_nodata': 0, 'nodata': 0}
-            with warp(
-                dataset, grid, Resampling.average, dtype='float32', **options
-            ) as warped:
-                actual = warped.read()
-            expected = np.zeros((2, grid.height, grid.width), np.float32)
-            reproject(
-                dataset.read().astype(np.float32),
-                expected,
-                src_transform=source.transform,
-                src_crs=source.crs,
-                dst_transform=grid.transform,
-                dst_crs=grid.crs,
-                src_nodata=0,
-                resampling=Resampling.average,
-            )
-        assert actual.dtype == np.float32
-        inside = (expected != 0).all(axis=0)
-        assert inside.mean() > 0.3
-        error = np.abs(actual - expected)[:, inside]
-        assert np.median(error) < 0.1 * expected[:, inside].std()
 
 
 class TestWarpArray:

@@ -4,6 +4,7 @@
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,36 @@ def test_mask_of_the_file(tmp_path: Path, kind: str) -> None:
         backscatter = sentinel1.read(layer.grid)
         assert np.isnan(backscatter[:, :, :30]).all()
         assert (backscatter[:, :, 30:] == -12).all()
+
+
+@pytest.mark.parametrize('kind', ['internal', 'beside', 'alpha'])
+@pytest.mark.parametrize('crs', ['EPSG:32646', 'EPSG:32647'])
+@pytest.mark.parametrize('resampling', [Resampling.bilinear, Resampling.nearest])
+def test_mask_of_the_file_on_another_grid(
+    tmp_path: Path, kind: str, crs: str, resampling: Resampling
+) -> None:
+    """Pixels that a clear image or land cover masks are not warped, whatever they hold."""
+    valid = np.full((1, *SHAPE), 255, np.uint8)
+    valid[:, :, :30] = 0
+    bands = np.concatenate([np.where(valid, 90, 7), valid]).astype(np.uint8)
+    if kind == 'alpha':
+        path = write(tmp_path / 'image.tif', bands, alpha='unspecified')
+    else:
+        path = write(tmp_path / 'image.tif', bands[:1])
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == 'internal'),
+            rasterio.open(path, 'r+') as dataset,
+        ):
+            dataset.write_mask(valid[0])
+    with Layer(path) as own:
+        bounds = own.grid.bounds_in(crs)
+    # Not on the pixels of the file
+    grid = Grid.from_bounds(crs, bounds, (2.5, 2.5))._replace(xmin=bounds[0] + 0.7)
+    options: dict[str, Any] = {'grid': grid, 'resampling': resampling}
+    with Layer(path, lambda dataset: [1], **options) as layer:
+        found, small = layer.read(grid), layer.read_small((30, 40))
+    assert set(np.unique(found)) == set(np.unique(small)) == {0, 90}
+    assert (found == 90).sum() * 2.5**2 == pytest.approx(60 * 50 * 3**2, rel=0.05)
 
 
 @pytest.mark.parametrize('nodata', [None, 0, 7, np.nan])

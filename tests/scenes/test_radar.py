@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from rasterio.windows import Window
 from rasters import write
 
 from torchgeo_planetcr.raster.read import open_raster
-from torchgeo_planetcr.raster.warp import warp
 from torchgeo_planetcr.scenes import Layer
 from torchgeo_planetcr.scenes.radar import Sentinel1Layer
 
@@ -55,13 +55,17 @@ def test_gaps(tmp_path: Path, crs: str, nodata: float | None, missing: float) ->
         Layer(scene) as image,
         Sentinel1Layer(path, image.grid) as radar,
         open_raster(str(plain)) as s1,
-        warp(
+        WarpedVRT(
             s1,
-            image.grid,
-            Resampling.bilinear,
-            source_nodata=np.nan,
+            crs=image.grid.crs,
+            transform=image.grid.transform,
+            height=SIZE,
+            width=SIZE,
+            resampling=Resampling.bilinear,
+            src_nodata=np.nan,
             nodata=np.nan,
             dtype='float32',
+            UNIFIED_SRC_NODATA='NO',
         ) as known,
     ):
         gaps = 0

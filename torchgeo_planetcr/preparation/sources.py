@@ -96,6 +96,7 @@ class PatchSources(OpenFiles):
             grid = layer.grid.snap(patch.bounds)
             values, nodata = layer.read(grid), MODALITIES[modality].nodata
             if isinstance(layer, Sentinel1):
+                values = values.astype(MODALITIES[modality].dtype)
                 values[:, ~np.isfinite(values).all(axis=0)] = nodata
             elif layer.nodata != nodata:
                 values[:, ~layer.find_data(values)] = nodata

@@ -12,60 +12,8 @@ import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
 
 from .grid import Bounds, Grid
-
-
-def warp(
-    dataset: DatasetReader,
-    grid: Grid,
-    resampling: Resampling,
-    *,
-    source_nodata: float | None,
-    nodata: float | None,
-    dtype: str | None = None,
-) -> WarpedVRT:
-    """Put an open raster onto another grid, on which it is warped when it is read.
-
-    Pixels that lie on that grid already stay as they are.
-
-    Args:
-        dataset: The raster.
-        grid: The grid of the result.
-        resampling: How to interpolate.
-        source_nodata: Value in the raster where there is no data, whatever the raster
-            declares. With None all pixels have data, which takes GDAL a third of the
-            time.
-        nodata: Value of the result where there is no data, None for 0.
-        dtype: Type of the result (defaults to that of the raster).
-
-    Returns:
-        The raster on that grid, to be closed before *dataset*.
-
-    Raises:
-        OSError: If GDAL cannot do it.
-    """
-    try:
-        return WarpedVRT(
-            dataset,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=resampling,
-            src_nodata=source_nodata,
-            nodata=nodata,
-            dtype=dtype,
-            # Each band by itself: a third one may have values where two others have none
-            UNIFIED_SRC_NODATA='NO',
-        )
-    except RasterioError as error:
-        raise OSError(
-            f'{dataset.name} cannot be warped to {grid.crs}: {error}'
-        ) from error
 
 
 def warp_part(

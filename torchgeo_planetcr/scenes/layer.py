@@ -12,15 +12,15 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from torchgeo.datasets.utils import Path
 
-from ..raster.grid import Grid
+from ..raster.grid import Grid, crs_name
 from ..raster.header import RasterHeader
 from ..raster.read import (
     UnreadableError,
@@ -31,10 +31,13 @@ from ..raster.read import (
     open_raster,
     read_bands,
 )
-from ..raster.warp import warp
+from ..raster.warp import warp_part
 
 #: Pixels along the longer edge of the small version of a raster by which it is checked.
 SMALL_SIZE = 512
+
+#: Pixels around a window that interpolation looks at, and by which GDAL may be off.
+MARGIN = 2
 
 #: Function that finds the bands to read in an open file.
 type BandFinder = Callable[[DatasetReader], Sequence[int]]
@@ -152,9 +155,10 @@ class Layer(OpenFiles):
             if source_nodata is None:
                 source_nodata = self.dataset.nodata
             self._source_nodata = 0 if source_nodata is None else source_nodata
-            #: Value of pixels without data.
+            #: Value of pixels without data, and type of arrays.
             self.nodata = self._source_nodata
-            self._source: DatasetReader | WarpedVRT = self.dataset
+            self.dtype = np.dtype(self.dataset.dtypes[self.bands[0] - 1])
+            self._is_warped = False
             self._opened = stack
             #: Grid on which it is read.
             self.grid = self.header.grid if grid is None else grid
@@ -189,16 +193,14 @@ class Layer(OpenFiles):
         self, resampling: Resampling, nodata: float | None, dtype: str | None
     ) -> None:
         """Put the file onto the grid."""
+        self._is_warped, self._resampling = True, resampling
         self.nodata = self._source_nodata if nodata is None else nodata
-        self._source = warp(
-            self.dataset,
-            self.grid,
-            resampling,
-            source_nodata=self._source_nodata,
-            nodata=self.nodata,
-            dtype=dtype,
-        )
-        self._opened.callback(self._source.close)
+        self.dtype = np.dtype(dtype or self.dtype)
+        self._crs = crs_name(self.dataset.crs.to_wkt())
+        # Pixels of the file from one pixel of the grid to the next, 1 at least
+        west, north, east, south = self._place_of(self.grid)
+        height, width = self.grid.height, self.grid.width
+        self._step = max((east - west) / width, (south - north) / height, 1)
 
     @functools.cached_property
     def header(self) -> RasterHeader:
@@ -231,9 +233,8 @@ class Layer(OpenFiles):
         width = max(min(col + window.width, self.grid.width) - left, 0)
         if (height, width) == (window.height, window.width):
             return self._read(window=Window(col, row, width, height))
-        dtype = self._source.dtypes[0]
         shape = len(self.bands), window.height, window.width
-        array = np.full(shape, self.nodata, dtype)
+        array = np.full(shape, self.nodata, self.dtype)
         if height and width:
             inside = self._read(window=Window(left, top, width, height))
             array[:, top - row :, left - col :][:, :height, :width] = inside
@@ -277,15 +278,107 @@ class Layer(OpenFiles):
         """
         return find_data(image, self.nodata)
 
-    def _read(self, **options: Any) -> NDArray[Any]:
-        """Read pixels; on its own grid, those that the file masks are :attr:`nodata`."""
-        values = read_bands(self._source, self.path, self.bands, **options)
-        if self._source is self.dataset:
-            shape, window = values.shape[1:], options.get('window')
-            masked = find_masked(self.dataset, self.path, self._alpha, shape, window)
-            if masked is not None:
-                values[:, masked] = self.nodata
+    def _read(
+        self,
+        *,
+        window: Window | None = None,
+        out_shape: tuple[int, ...] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> NDArray[Any]:
+        """Read a window of the grid, or all of it in another shape."""
+        if self._is_warped:
+            return self._read_onto(self._part_of_grid(window, out_shape), out_shape)
+        values, masked = self._read_pixels(window, out_shape, resampling)
+        if masked is not None:
+            values[:, masked] = self.nodata
         return values
+
+    def _read_pixels(
+        self,
+        window: Window | None,
+        out_shape: tuple[int, ...] | None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read pixels of the file, and where it masks them."""
+        options: dict[str, Any] = {'window': window, 'out_shape': out_shape}
+        values = read_bands(
+            self.dataset, self.path, self.bands, **options, resampling=resampling
+        )
+        shape = values.shape[1:]
+        return values, find_masked(self.dataset, self.path, self._alpha, shape, window)
+
+    def _to_floats(
+        self, values: NDArray[Any], masked: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        """Turn pixels of the file into those that are warped, NaN without data."""
+        floats = values.astype(np.float32)
+        floats[floats == np.float32(self._source_nodata)] = np.nan
+        if masked is not None:
+            floats[:, masked] = np.nan
+        return floats
+
+    def _part_of_grid(
+        self, window: Window | None, out_shape: tuple[int, ...] | None
+    ) -> Grid:
+        """Pixels of a window of the grid, or of all of it in another shape."""
+        if window is not None:
+            row, col = int(window.row_off), int(window.col_off)
+            return self.grid.window(row, col, int(window.height), int(window.width))
+        height, width = (out_shape or self.grid[-2:])[-2:]
+        xmin, ymin, xmax, ymax = self.grid.bounds
+        res = (xmax - xmin) / width, (ymax - ymin) / height
+        return Grid(self.grid.crs, xmin, ymax, *res, height, width)
+
+    def _read_onto(
+        self, target: Grid, out_shape: tuple[int, ...] | None = None
+    ) -> NDArray[Any]:
+        """Read the part under a grid, without pixels that it skips if it is small.
+
+        Pixels without data are taken out before the others are warped: GDAL knows a single
+        value that stands for them, and no mask of the file.
+        """
+        shape = len(self.bands), target.height, target.width
+        part = self._part_under(target)
+        if not (part.width and part.height):
+            return np.full(shape, self.nodata, self.dtype)
+        size: tuple[int, int] = (int(part.height), int(part.width))
+        if out_shape is not None:
+            size = min(size[0], shape[1]), min(size[1], shape[2])
+        floats = self._to_floats(*self._read_pixels(part, (shape[0], *size)))
+        larger = Affine.scale(part.width / size[1], part.height / size[0])
+        transform = self.dataset.window_transform(part) @ larger
+        step = 1 if out_shape is not None else self._step
+        floats = warp_part(
+            floats, self.dataset.crs, transform, target, self._resampling, step
+        )
+        return self._from_floats(floats)
+
+    def _from_floats(self, floats: NDArray[np.floating]) -> NDArray[Any]:
+        """Turn pixels that were warped into those that are returned."""
+        is_missing = np.isnan(floats)
+        if is_missing.any():
+            floats[is_missing] = self.nodata
+        if self.dtype.kind in 'iu':
+            np.rint(floats, out=floats)
+        return floats.astype(self.dtype, copy=False)
+
+    def _place_of(self, target: Grid) -> tuple[float, float, float, float]:
+        """Columns and rows at the edges of a grid, which may lie beyond the file."""
+        left, bottom, right, top = target.bounds_in(self._crs)
+        corners = (left, bottom), (left, top), (right, bottom), (right, top)
+        places = np.array([~self.dataset.transform @ corner for corner in corners])
+        return *places.min(axis=0), *places.max(axis=0)
+
+    def _part_under(self, target: Grid) -> Window:
+        """Pixels of the file that interpolation on a grid looks at."""
+        margin = MARGIN * self._step
+        height, width = self.dataset.shape
+        west, north, east, south = self._place_of(target)
+        first, last = np.clip([west - margin, east + margin + 1], 0, width).astype(int)
+        upper, lower = np.clip([north - margin, south + margin + 1], 0, height).astype(
+            int
+        )
+        return Window(first, upper, last - first, lower - upper)
 
 
 def _find_all(dataset: DatasetReader) -> Sequence[int]:

@@ -8,10 +8,9 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
@@ -19,15 +18,11 @@ from rasterio.windows import Window
 from torchgeo.datasets.utils import Path
 
 from ..datasets.missing_sentinel1 import Decibels, find_gaps, is_measured
-from ..raster.grid import Grid, crs_name
+from ..raster.grid import Grid
 from ..raster.read import find_alpha, find_masked, read_bands
-from ..raster.warp import warp_part
 from .backscatter import Unit, find_unit, to_decibels
 from .layer import SMALL_SIZE, Layer, OpenFiles, open_layer
 from .polarizations import find_polarization, find_polarizations, pair_polarizations
-
-#: Pixels around a window that interpolation looks at, and by which GDAL may be off.
-MARGIN = 2
 
 
 class Part(NamedTuple):
@@ -38,9 +33,16 @@ class Part(NamedTuple):
     bands: Sequence[int]
     alpha: int | None
 
-    def read(self, window: Window, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def read(
+        self,
+        window: Window | None,
+        out_shape: tuple[int, ...] | None,
+        resampling: Resampling,
+    ) -> NDArray[np.float32]:
         """Read pixels as they are in the file, NaN where it says that there are none."""
-        options = {'window': window, 'out_shape': (len(self.bands), *shape)}
+        options: dict[str, Any] = {'window': window, 'resampling': resampling}
+        if out_shape is not None:
+            options['out_shape'] = len(self.bands), *out_shape[1:]
         values = read_bands(self.dataset, self.path, self.bands, **options)
         values = values.astype(np.float32)
         nodata = self.dataset.nodata
@@ -49,6 +51,7 @@ class Part(NamedTuple):
             row *= self.dataset.scales[band - 1]
             row += self.dataset.offsets[band - 1]
         values[missing | find_gaps(values)] = np.nan
+        shape = values.shape[1:]
         masked = find_masked(self.dataset, self.path, self.alpha, shape, window)
         if masked is not None:
             values[:, masked] = np.nan
@@ -58,8 +61,7 @@ class Part(NamedTuple):
 class Sentinel1Layer(Layer):
     """An image of Sentinel-1, warped onto a grid when it is read.
 
-    Gaps are taken out of its pixels before these are warped: GDAL knows a single value
-    that stands for them, and programs fill images with others, too.
+    Programs fill images with several values that stand for missing backscatter.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Sentinel1Layer(Layer):
                 # Of the files that are open, VV is closed as well if VH cannot be used
                 stack.callback(self.close)
                 self._parts.append(self._open_vh(str(vh)))
+                self.bands = [*self.bands, *self._parts[1].bands]
                 stack.pop_all()
 
     def _open_vh(self, path: str) -> Part:
@@ -122,99 +125,28 @@ class Sentinel1Layer(Layer):
             return self._given_unit
         part = self._part_under(self.grid)
         shape = min(int(part.height), SMALL_SIZE), min(int(part.width), SMALL_SIZE)
-        values = self._read_parts(part, shape)
+        if not all(shape):
+            return 'dB'
+        values, _ = self._read_pixels(part, (2, *shape))
         return find_unit(values[:, is_measured(values)], self.path)
 
-    def _read_parts(
-        self, window: Window, shape: tuple[int, int]
-    ) -> NDArray[np.float32]:
+    def _read_pixels(
+        self,
+        window: Window | None,
+        out_shape: tuple[int, ...] | None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> tuple[NDArray[np.float32], None]:
         """Read VV and VH in their unit, NaN where the files have none."""
-        if not all(shape):
-            return np.full((2, *shape), np.nan, np.float32)
-        values = np.concatenate([part.read(window, shape) for part in self._parts])
+        parts = [part.read(window, out_shape, resampling) for part in self._parts]
+        values = np.concatenate(parts)
         values[:, (values == 0).all(axis=0)] = np.nan
-        return values
+        return values, None
 
-    def _warp(
-        self, resampling: Resampling, nodata: float | None, dtype: str | None
-    ) -> None:
-        """Put the image onto the grid, see :meth:`Layer._warp`."""
-        self.nodata = math.nan
-        self._resampling, self._dtype = resampling, np.dtype(dtype)
-        self._crs = crs_name(self.dataset.crs.to_wkt())
-        # Pixels of the image from one pixel of the grid to the next, 1 at least
-        west, north, east, south = self._place_of(self.grid)
-        height, width = self.grid.height, self.grid.width
-        self._step = max((east - west) / width, (south - north) / height, 1)
-
-    def read(self, window: Grid) -> Decibels:
-        """Read VV and VH.
-
-        Args:
-            window: Window of :attr:`grid`, which may reach beyond its edges.
-
-        Returns:
-            Backscatter in dB, NaN where there is none, of shape (2, H, W).
-
-        Raises:
-            OSError: If the image cannot be read.
-        """
-        values = self._read_onto(window)
-        if self.grid.holds(window):
-            return values
-        rows, cols = window.inside(self.grid.bounds)
-        inside = np.zeros(values.shape[1:], dtype=bool)
-        inside[rows, cols] = True
-        values[:, ~inside] = np.nan
-        return values
-
-    def read_small(
-        self, shape: tuple[int, int] | None = None, resampling: Resampling | None = None
-    ) -> Decibels:
-        """Read all of it at low resolution, see :meth:`Layer.read_small`.
-
-        As gaps end between pixels, it is interpolated as all of it would be.
-        """
-        height, width = shape or self.small_shape
-        xmin, ymin, xmax, ymax = self.grid.bounds
-        res = (xmax - xmin) / width, (ymax - ymin) / height
-        small = Grid(self.grid.crs, xmin, ymax, *res, height, width)
-        return self._read_onto(small, is_small=True)
-
-    def _read_onto(self, target: Grid, is_small: bool = False) -> Decibels:
-        """Read the part under a grid, without pixels that it skips if it is small."""
-        shape = 2, target.height, target.width
-        part = self._part_under(target)
-        if not (part.width and part.height):
-            return np.full(shape, np.nan, self._dtype)
-        size: tuple[int, int] = (int(part.height), int(part.width))
-        if is_small:
-            size = min(size[0], shape[1]), min(size[1], shape[2])
-        values = to_decibels(self._read_parts(part, size), self.unit)
-        larger = Affine.scale(part.width / size[1], part.height / size[0])
-        transform = self.dataset.window_transform(part) @ larger
-        step = 1 if is_small else self._step
-        return warp_part(
-            values, self.dataset.crs, transform, target, self._resampling, step
-        )
-
-    def _place_of(self, target: Grid) -> tuple[float, float, float, float]:
-        """Columns and rows at the edges of a grid, which may lie beyond the image."""
-        left, bottom, right, top = target.bounds_in(self._crs)
-        corners = (left, bottom), (left, top), (right, bottom), (right, top)
-        places = np.array([~self.dataset.transform @ corner for corner in corners])
-        return *places.min(axis=0), *places.max(axis=0)
-
-    def _part_under(self, target: Grid) -> Window:
-        """Pixels of the image that interpolation on a grid looks at."""
-        margin = MARGIN * self._step
-        height, width = self.dataset.shape
-        west, north, east, south = self._place_of(target)
-        first, last = np.clip([west - margin, east + margin + 1], 0, width).astype(int)
-        upper, lower = np.clip([north - margin, south + margin + 1], 0, height).astype(
-            int
-        )
-        return Window(first, upper, last - first, lower - upper)
+    def _to_floats(
+        self, values: NDArray[Any], masked: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        """Turn pixels of the image into those that are warped, in dB."""
+        return to_decibels(values, self.unit)
 
 
 class Sentinel1(OpenFiles):
