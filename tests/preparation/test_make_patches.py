@@ -407,7 +407,8 @@ class TestGoingOn:
         assert len(PlanetCR(root)) == there
         if number == signal.SIGINT:
             text = (tmp_path / 'printed').read_text()
-            assert text == 'planetcr make-patches: interrupted\n'
+            # What is assumed of the files may come before
+            assert text.splitlines()[-1] == 'planetcr make-patches: interrupted'
             assert not list(root.glob('.unfinished-*'))
 
         text = cut(root, overlap=MANY, **shared)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
@@ -14,7 +15,7 @@ from rasterio.windows import Window
 from rasters import write
 
 from torchgeo_planetcr.raster.read import open_raster
-from torchgeo_planetcr.scenes import Layer
+from torchgeo_planetcr.scenes import Layer, Sentinel1
 from torchgeo_planetcr.scenes.radar import Sentinel1Layer
 
 #: Rows and columns of the scene, of the radar, and of a hole in it.
@@ -92,3 +93,64 @@ def test_band_missing(tmp_path: Path) -> None:
         pytest.raises(ValueError, match=f'{path} has 1 band instead of VV and VH'),
     ):
         Sentinel1Layer(path, image.grid)
+
+
+@pytest.mark.parametrize('unit', ['dB', 'power', 'amplitude'])
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_files_of_polarizations(tmp_path: Path, unit: str) -> None:
+    """VV and VH in files of their own, in any unit, are what one file of dB is."""
+    scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
+    decibels = np.random.default_rng(0).normal(0, 3, (2, RADAR_SIZE, RADAR_SIZE))
+    decibels += np.array([-10, -17])[:, None, None]
+    decibels[0, HOLE, HOLE] = np.nan
+    grid: dict[str, Any] = {'transform': from_origin(500010, 2000100, 10, 10)}
+    both = write(tmp_path / 's1.tif', decibels.astype(np.float32), **grid)
+    factor = {'dB': None, 'power': 10, 'amplitude': 20}[unit]
+    values = decibels if factor is None else 10 ** (decibels / factor)
+    # What Planetary Computer has where there is none
+    values = np.nan_to_num(values.astype(np.float32), nan=-32768)
+    for name, band in (('VV', values[:1]), ('VH', values[1:])):
+        write(tmp_path / f's1_{name}.tif', band, nodata=-32768, **grid)
+    with (
+        Layer(scene) as image,
+        Sentinel1([both], image.grid) as expected,
+        Sentinel1([tmp_path / 's1_VH.tif'], image.grid) as found,
+    ):
+        window = image.grid.window(0, 0, SIZE, SIZE)
+        actual = found.read(window)
+        np.testing.assert_allclose(actual, expected.read(window), rtol=0, atol=1e-4)
+        assert np.isnan(actual[0]).sum() > np.isnan(actual[1]).sum() >= 0
+        small = found.read_small((30, 30))
+        np.testing.assert_allclose(small, expected.read_small((30, 30)), atol=1e-4)
+
+
+def test_scale(tmp_path: Path) -> None:
+    """dB x 100 in integers, with a scale that says so, as the Austrian data cube has it."""
+    scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
+    values = np.full((2, RADAR_SIZE, RADAR_SIZE), -1050, np.int16)
+    values[1] = -1725
+    values[:, HOLE, HOLE] = -9999
+    path = write(
+        tmp_path / 's1.tif',
+        values,
+        nodata=-9999,
+        transform=from_origin(500001, 2000004, 10, 10),
+    )
+    with rasterio.open(path, 'r+') as dataset:
+        dataset.scales = (0.01, 0.01)
+    with Layer(scene) as image, Sentinel1([path], image.grid) as found:
+        actual = found.read(image.grid)
+    assert np.unique(actual[0][~np.isnan(actual[0])]) == pytest.approx([-10.5])
+    assert np.nanmean(actual[1]) == pytest.approx(-17.25)
+    assert np.isnan(actual).any()
+
+
+def test_grids_of_polarizations(tmp_path: Path) -> None:
+    scene = write(tmp_path / 'scene.tif', np.ones((4, SIZE, SIZE), np.uint16))
+    for name, size in (('vv', 90), ('vh', 91)):
+        write(tmp_path / f'{name}.tif', np.full((1, size, size), -10, np.float32))
+    with (
+        Layer(scene) as image,
+        pytest.raises(ValueError, match=r'vv\.tif and .*vh\.tif have different grids'),
+    ):
+        Sentinel1([tmp_path / 'vv.tif'], image.grid)
