@@ -49,7 +49,7 @@ from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
 from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED, _remove_leftovers
 from torchgeo_planetcr.samplers import TileSampler
-from torchgeo_planetcr.scenes import Scene, SceneFiles
+from torchgeo_planetcr.scenes import AssumptionWarning, Scene, SceneFiles
 from torchgeo_planetcr.tasks import CloudRemoval
 from torchgeo_planetcr.transforms import PlanetCRNormalize
 
@@ -708,6 +708,36 @@ class TestManyScenes:
         with pytest.raises(ValueError, match=f'{s1} does not cover {bad} at all'):
             remove_clouds(Darker(), bad, s1, tmp_path / 'bad', **options)
         assert not (tmp_path / 'bad').exists() or not names(tmp_path / 'bad')
+
+    def test_scene_without_mask(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """It is restored as a whole; one with a bad mask is named; the others are made."""
+        scenes, radar = many
+        (tmp_path / 'masks').mkdir()
+        write_scene(
+            tmp_path / 'masks' / 'a_udm2.tif', np.zeros((1, 200, 200), np.uint8)
+        )
+        bad = tmp_path / 'masks' / 'c_mask.tif'
+        bad.write_text('no mask')
+        given: Any = {'composite': tmp_path / 'masks', 'quicklook': False, **SMALL}
+        with (
+            pytest.warns(AssumptionWarning, match=f'{scenes}/b.tif'),
+            pytest.raises(OSError, match='1 without a mask') as caught,
+        ):
+            remove_clouds(Constant(0.5), scenes, radar, tmp_path / 'out', **given)
+        _, reason = str(caught.value).splitlines()
+        assert str(bad) in reason
+        assert names(tmp_path / 'out') == {'a.tif', 'b.tif'}
+        before = read(scenes / 'a.tif')
+        assert (read(tmp_path / 'out' / 'a.tif') == before).all()
+        expected = np.where((read(scenes / 'b.tif') != 0).any(axis=0), 5000, 0)
+        assert (read(tmp_path / 'out' / 'b.tif') == expected).all()
+        # For one scene alone, too
+        with pytest.warns(AssumptionWarning, match=f'{scenes}/b.tif'):
+            said = remove_clouds(
+                *(Constant(0.5), scenes / 'b.tif', radar, tmp_path / 'b.tif'), **given
+            )
+        assert said is not None
+        assert 'restored as a whole' in said
 
     def test_masks(self, many: tuple[Path, Path], tmp_path: Path) -> None:
         """A table of scenes and masks: exact where it is clear and where there is cloud."""

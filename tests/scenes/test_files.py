@@ -13,7 +13,7 @@ from rasterio.warp import transform
 from rasters import write
 
 from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
-from torchgeo_planetcr.scenes import SceneFiles, find_scenes
+from torchgeo_planetcr.scenes import AssumptionWarning, Scene, SceneFiles, find_scenes
 
 #: Names as Planet gives them to scenes and to their usable data masks.
 ITEM = '20240607_014015_72_24e1'
@@ -185,12 +185,155 @@ class TestFindScenes:
         assert [files.mask for files in found] == [str(path) for path in masks[:3]]
         (first,) = find_scenes(scenes[2], s1, masks[0].parent)
         assert first.mask == str(masks[2])
-        masks[1].unlink()
-        message = (
-            f'{masks[0].parent} holds no mask called b.v2.tif or, as Planet does, '
+
+    def test_scene_without_mask(self, tmp_path: Path) -> None:
+        """It is said, and does not stop the others."""
+        scenes = touch(tmp_path / 'scenes', 'a.tif', 'b.v2.tiff', 'c.tif')
+        masks = touch(tmp_path / 'masks', 'a_udm2.tif', 'c_mask.tif', 'd_udm2.tif')
+        with pytest.warns(AssumptionWarning) as said:
+            found = find_scenes(scenes[0].parent, masks=masks[0].parent)
+        assert [files.mask for files in found] == [str(masks[0]), None, str(masks[1])]
+        assert not any(files.problem for files in found)
+        (text,) = [str(warning.message) for warning in said]
+        assert str(scenes[1]) in text
+        assert 'b.v2_udm2.tif' in text
+        touch(tmp_path / 'masks', 'b.v2_udm2.tif')
+        found = find_scenes(scenes[0].parent, masks=masks[0].parent)
+        assert Path(found[1].mask or '').name == 'b.v2_udm2.tif'
+
+    def test_only_mask_of_another_scene(self, tmp_path: Path) -> None:
+        """In a folder it is not used for the one scene; a file that is named is."""
+        (scene,) = touch(tmp_path / 'scenes', SCENE)
+        (mask,) = touch(tmp_path / 'masks', '20221224_101500_33_2477_3B_udm2.tif')
+        for place in (mask.parent, f'{mask.parent}/*.tif', [mask.parent]):
+            with pytest.warns(AssumptionWarning, match='holds no mask'):
+                (found,) = find_scenes(scene.parent, masks=place)
+            assert found.mask is None
+        for named in (mask, str(mask), [mask]):
+            (found,) = find_scenes(scene.parent, masks=named)
+            assert found.mask == str(mask)
+        empty = tmp_path / 'empty'
+        empty.mkdir()
+        with pytest.raises(ValueError, match=f'{empty} holds no mask'):
+            find_scenes(scene, masks=empty)
+
+    @pytest.mark.parametrize(
+        ('scene', 'mask'),
+        [
+            ('composite', 'composite_udm2'),
+            ('composite', 'composite_udm'),
+            ('composite_file_format', 'composite_udm2_file_format'),
+            ('2023-02-10_strip_6300_composite', '2023-02-10_strip_6300_composite_udm2'),
+            (
+                '4321_3363305_2019-01-09_1020_BGRN_SR',
+                '4321_3363305_2019-01-09_1020_udm2',
+            ),
+            (
+                '4321_3363305_2019-01-09_1020_BGRN_SR_clip',
+                '4321_3363305_2019-01-09_1020_udm2_clip',
+            ),
+            ('3163208_2017-06-14_RE3_3A_Analytic_SR', '3163208_2017-06-14_RE3_3A_udm'),
+            (f'{ITEM}_3B_AnalyticMS_SR_8b_harmonized_clip', f'{ITEM}_3B_udm2_clip'),
+            (f'{ITEM}_3B_AnalyticMS_SR', f'{ITEM}_3B_AnalyticMS_DN_udm'),
+            (f'{ITEM}_3B_AnalyticMS_SR', f'{ITEM}_3B_AnalyticMS_SR_mask'),
+            (f'{ITEM}_3B_AnalyticMS_SR', ITEM),
+            ('L15-1281E-1241N_quad', 'L15-1281E-1241N_ortho_udm2'),
+            ('field', 'field_udm2'),
+            ('field', 'field_mask'),
+            ('field', 'FIELD_UDM2'),
+            ('Field', 'field-cloud-mask'),
+            ('field', 'mask_field'),
+            ('field_clip', 'field_udm2'),
+            ('field_3b', 'field_3b_udm2'),
+            ('north_cloud_forest_3', 'north_cloud_forest_3_mask'),
+        ],
+    )
+    def test_names_of_an_item(self, tmp_path: Path, scene: str, mask: str) -> None:
+        """In a folder of others, beside the scene or elsewhere, in any case.
+
+        Names of composites are those of
+        https://docs.planet.com/develop/apis/orders/delivery/, and those of assets and tools
+        of https://docs.planet.com/develop/apis/orders/tools/.
+        """
+        others = (
+            'north_cloud_forest_4',
+            'field_2',
+            'field_3a',
+            '20240608_014015_72_24e1_3B',
         )
-        with pytest.raises(ValueError, match=rf'{message}b.v2_3B_udm2\.tif'):
-            find_scenes(scenes, s1, masks[0].parent)
+        for folder in ('scenes', 'masks'):
+            touch(tmp_path, f'scenes/{scene}.tif', f'{folder}/{mask}.TIF')
+            touch(tmp_path / folder, *(f'{other}_mask.tif' for other in others))
+            expected = str(tmp_path / folder / f'{mask}.TIF')
+            named = find_scenes(
+                tmp_path / 'scenes' / f'{scene}.tif', masks=tmp_path / folder
+            )
+            assert [files.mask for files in named] == [expected]
+            Path(expected).unlink()
+
+    def test_masks_are_no_scenes(self, tmp_path: Path) -> None:
+        """Beside their scenes; and a scene with such a word in its name is one."""
+        scenes = touch(
+            tmp_path, 'Gudmundsdal.tif', 'a.tif', 'mask_forest.tif', 'x/b_SR.tif'
+        )
+        masks = touch(tmp_path, 'a_mask.tif', 'b_cloudmask.tif', 'udm2_c.tif')
+        found = find_scenes(tmp_path)
+        assert [files.cloudy for files in found] == list(map(str, scenes))
+        # Whoever names one means it
+        found = find_scenes([tmp_path, masks[0]])
+        assert {files.cloudy for files in found} == set(map(str, [*scenes, masks[0]]))
+
+    def test_mask_in_the_nearest_folder(self, tmp_path: Path) -> None:
+        """Composites of all orders have one name."""
+        touch(tmp_path, *(f'orders/{x}/composite.tif' for x in 'abcd'))
+        touch(tmp_path, *(f'orders/{x}/composite_udm2.tif' for x in 'acd'))
+        with pytest.warns(AssumptionWarning, match='b/composite.tif'):
+            found = find_scenes(tmp_path / 'orders', masks=tmp_path / 'orders')
+        expected = [f'{tmp_path}/orders/{x}/composite_udm2.tif' for x in 'abcd']
+        assert [files.mask for files in found] == [expected[0], None, *expected[2:]]
+        # Trees of the same structure
+        touch(tmp_path, *(f'masks/{x}/composite_udm2.tif' for x in 'bd'))
+        with pytest.warns(AssumptionWarning):
+            found = find_scenes(tmp_path / 'orders', masks=tmp_path / 'masks')
+        expected = [f'{tmp_path}/masks/{x}/composite_udm2.tif' for x in 'bd']
+        assert [files.mask for files in found] == [None, expected[0], None, expected[1]]
+        # One mask cannot be that of all
+        for x in 'bd':
+            (tmp_path / f'masks/{x}/composite_udm2.tif').unlink()
+        touch(tmp_path, 'masks/composite_udm2.tif')
+        with pytest.warns(AssumptionWarning):
+            found = find_scenes(tmp_path / 'orders', masks=tmp_path / 'masks')
+        assert [files.mask for files in found] == [None] * 4
+
+    def test_mask_of_an_item_in_two_orders(self, tmp_path: Path) -> None:
+        scenes = touch(tmp_path / 'orders', f'a/{SCENE}', f'b/{SCENE}')
+        (mask,) = touch(tmp_path / 'masks', f'{ITEM}_3B_udm2.tif')
+        found = find_scenes(scenes[0].parents[1], masks=mask.parent)
+        assert [files.mask for files in found] == [str(mask)] * 2
+
+    def test_better_mask(self, tmp_path: Path) -> None:
+        """A new one before an old one; a toss-up is refused for its scene alone."""
+        names = (SCENE, 'a.tif', 'b.tif', f'{ITEM}_3B_AnalyticMS_DN_udm_clip.tif', UDM2)
+        touch(tmp_path, *names, 'a_mask.tif', 'b_mask.tif', 'b_udm2.tif')
+        found = find_scenes(tmp_path, masks=tmp_path)
+        assert [Path(files.mask or '-').name for files in found] == [
+            UDM2,
+            'a_mask.tif',
+            '-',
+        ]
+        assert [bool(files.problem) for files in found] == [False, False, True]
+        assert {'b_mask.tif', 'b_udm2.tif'} <= {
+            Path(word).name for word in found[2].problem.split()
+        }
+        with pytest.raises(ValueError, match=r'b_mask\.tif'):
+            find_scenes(tmp_path / 'b.tif', masks=tmp_path)
+
+    def test_order_that_names_contradict(self, tmp_path: Path) -> None:
+        scenes = touch(tmp_path, 'a.tif', 'b.tif', 'c.tif')
+        masks = touch(tmp_path, 'b_udm2.tif', 'a_udm2.tif', 'd_udm2.tif')
+        with pytest.warns(AssumptionWarning, match=r'c\.tif'):
+            found = find_scenes(scenes, masks=masks)
+        assert [files.mask for files in found] == [str(masks[1]), str(masks[0]), None]
 
     @pytest.mark.parametrize('suffix', ['csv', 'CSV'])
     def test_table(self, tmp_path: Path, suffix: str) -> None:
@@ -215,8 +358,8 @@ class TestFindScenes:
             ('s1,cloudy\nb,a\n', ValueError, 'has the columns s1, cloudy instead'),
             ('cloudy,s1,masks\na,b,c\n', ValueError, 'columns cloudy, s1, masks ins'),
             ('cloudy,s1\n', ValueError, 'has no rows'),
-            ('cloudy,s1\na.tif,\n', ValueError, 'cells that are empty'),
-            ('cloudy,s1,mask\na,b,c\na,b\n', ValueError, 'cells that are empty'),
+            ('cloudy,s1\na.tif,\n', ValueError, 'empty cell in row 1'),
+            ('cloudy,s1,mask\n,b,c\na,,d\n', ValueError, 'empty cell in row 2'),
             ('', OSError, 'is not a readable CSV file'),
             ('cloudy,s1\na,b\nc,d,e\n', OSError, 'is not a readable CSV file'),
             (None, OSError, 'is not a readable CSV file'),
@@ -228,7 +371,7 @@ class TestFindScenes:
         table = tmp_path / 'scenes.csv'
         if text is not None:
             table.write_text(text)
-        with pytest.raises(error, match=f'{table} .*{message}'):
+        with pytest.raises(error, match=f'(?s){table} .*{message}'):
             find_scenes(table)
 
     @pytest.mark.parametrize(
@@ -239,9 +382,28 @@ class TestFindScenes:
         """An address, an archive or a mosaic, by the row."""
         table = tmp_path / 'scenes.csv'
         table.write_text(f'cloudy,s1\na.tif,b.tif\nc.tif,{name}\n')
+        first, second = find_scenes(table)
+        assert first == SceneFiles(f'{tmp_path}/a.tif', (f'{tmp_path}/b.tif',))
+        assert re.search(f'{table} .* in row 2', second.problem)
+        assert name in second.problem
+        # Nothing of the row is opened
+        assert second == SceneFiles(f'{table}, row 2', problem=second.problem)
         with pytest.raises(ValueError, match=f'{table} .* in row 2') as caught:
+            Scene(second)
+        table.write_text(f'cloudy,s1\n{name},b.tif\n')
+        with pytest.raises(ValueError, match=f'{table} .* in row 1') as caught:
             find_scenes(table)
         assert name in str(caught.value)
+
+    def test_table_with_empty_cells(self, tmp_path: Path) -> None:
+        """No mask is no problem, no scene or Sentinel-1 is one of its row."""
+        table = tmp_path / 'scenes.csv'
+        table.write_text('cloudy,s1,mask\na,b,c\nd,e,\n,f,g\nh,,i\n')
+        with pytest.warns(AssumptionWarning, match=f'{tmp_path}/d.* row 2'):
+            found = find_scenes(table)
+        assert [Path(files.mask or '-').name for files in found] == ['c', '-', '-', '-']
+        for number, files in enumerate(found, start=1):
+            assert (f'in row {number}' in files.problem) == (number > 2)
 
     def test_table_in_this_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -303,16 +465,27 @@ class TestFindScenes:
         touch(tmp_path / 'scenes', 'b.tif')
         found = find_scenes(scenes, None, clear=tmp_path / 'clear')
         assert [files.clear for files in found] == [str(clear[0])]
-        with pytest.raises(ValueError, match=r'clear holds no clear image called b'):
-            find_scenes(tmp_path / 'scenes', clear=tmp_path / 'clear')
+        # One without does not stop the others, and is refused when it is opened
+        first, second = find_scenes(tmp_path / 'scenes', clear=tmp_path / 'clear')
+        assert (first.clear, first.problem) == (str(clear[0]), '')
+        assert (second.clear, second.cloudy) == (None, f'{tmp_path}/scenes/b.tif')
+        with pytest.raises(ValueError, match=r'clear holds no clear image of .*b\.tif'):
+            Scene(second)
+        with pytest.raises(ValueError, match=r'clear holds no clear image of .*b\.tif'):
+            find_scenes(second.cloudy, clear=tmp_path / 'clear')
 
     def test_land_cover(self, tmp_path: Path) -> None:
         """Each scene gets the map that it meets."""
         scene = write_at(tmp_path / 'scene.tif', 'EPSG:32646', 93.4, 18.0)
         write_at(tmp_path / 'maps' / 'a.tif', 'EPSG:32646', 90.4, 18.0)
         near = write_at(tmp_path / 'maps' / 'b.tif', 'EPSG:32646', 93.4, 18.0)
-        (found,) = find_scenes(scene, landcover=tmp_path / 'maps')
-        assert found.landcover == str(near)
+        (only,) = find_scenes(scene, landcover=tmp_path / 'maps')
+        assert only.landcover == str(near)
+        lost = write_at(tmp_path / 'lost.tif', 'EPSG:32646', 91.9, 18.0)
+        found = find_scenes([scene, lost], landcover=tmp_path / 'maps')
+        assert [files.landcover for files in found] == [str(near), None]
+        assert not found[0].problem
+        assert str(lost) in found[1].problem
         (tmp_path / 'empty').mkdir()
         with pytest.raises(ValueError, match='empty holds no land cover'):
             find_scenes(scene, landcover=tmp_path / 'empty')

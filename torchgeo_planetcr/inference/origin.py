@@ -18,7 +18,7 @@ from torch import nn
 from torchgeo.datasets.utils import Path
 
 from ..raster.read import check_whole, open_raster
-from ..scenes.files import is_address
+from ..scenes.names import without_query
 
 #: How the names of tags begin.
 PREFIX = 'PLANETCR_'
@@ -105,10 +105,7 @@ def file_stamp(path: Path) -> str:
         on this machine. What follows on the ``?`` of an address is left out, as it may be
         secret.
     """
-    name = os.fspath(path)
-    if is_address(name):
-        name = name.partition('?')[0]
-    place = os.path.abspath(name)
+    place = os.path.abspath(without_query(os.fspath(path)))
     folder = os.path.basename(os.path.dirname(place))
     text = f'{folder}/{os.path.basename(place)}'
     # A tag holds no characters that cannot be printed

@@ -76,7 +76,8 @@ def remove_clouds(
             of the same files with the same weights and arguments
         composite: Cloud mask, Planet's usable data mask (UDM2) or any raster of 1
             (cloud) and 0 (clear), where the scene is kept if it is clear; of several,
-            each scene takes the one with its name
+            each scene takes the one with its name, and is restored as a whole if there
+            is none
         tile_size: Height and width of the tiles that the model sees, in pixels
         overlap: Pixels that neighboring tiles share; a quarter at each edge is thrown
             away, over the rest they fade into each other
@@ -125,6 +126,8 @@ def remove_clouds(
     radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage)
     scenes = PlanetScopeScenes(files, bands=bands, radar=radar, strict=len(files) == 1)
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
+    # Scenes of which nothing is kept although that is asked for
+    whole = paths.keys() - masks.keys() if masks or composite is not None else set()
     # Scenes whose results stay as they are have no tiles
     writer = GeoTIFFWriter(
         paths, overlap, dtype, scenes.bands_of, masks, quicklook, overwrite=True
@@ -166,13 +169,14 @@ def remove_clouds(
             raise error
         height, width = scenes.headers[0].grid[-2:]
         share = f'{100 * coverage[files[0].cloudy]:.0f} %'
-        return f'{out}: {height} x {width} pixels, Sentinel-1 covers {share}'
+        text = f'{out}: {height} x {width} pixels, Sentinel-1 covers {share}'
+        return f'{text}; restored as a whole, as it has no mask' if whole else text
     made = {scene: share for scene, share in coverage.items() if scene not in problems}
     # Processes of several machines may see different files
     known = made.keys() | problems.keys() | done
     for scene in paths.keys() - known:
         problems[scene] = OSError(f'{scene} was left out: run the same command again')
-    return _summarize(out, made, len(done), problems)
+    return _summarize(out, made, len(done), len(whole & made.keys()), problems)
 
 
 def _check_processes(devices: int, num_nodes: int) -> None:
@@ -193,7 +197,7 @@ def _find_files(
 ) -> list[SceneFiles]:
     """Find scenes, each of which must have Sentinel-1."""
     files = find_scenes(cloudy, s1, masks)
-    if s1 is None and not all(scene.s1 for scene in files):
+    if s1 is None and not all(scene.s1 or scene.problem for scene in files):
         raise ValueError('s1 is missing: give the images of Sentinel-1 (--s1)')
     return files
 
@@ -360,6 +364,7 @@ def _summarize(
     out: Path,
     coverage: Mapping[str, float],
     num_done: int,
+    num_whole: int,
     problems: Mapping[str, Exception],
 ) -> str:
     """Say what became of several scenes.
@@ -371,6 +376,8 @@ def _summarize(
     if coverage:
         least = 100 * min(coverage.values())
         text += f', of which Sentinel-1 covers {least:.0f} % or more'
+    if num_whole:
+        text += f'; {num_whole} without a mask, restored as a whole'
     if num_done:
         text += f'; {num_done} were there already'
     if problems:

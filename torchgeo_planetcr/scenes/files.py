@@ -6,8 +6,8 @@
 import glob
 import io
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 import shapely
@@ -17,20 +17,26 @@ from torchgeo.datasets.utils import Path
 from ..datasets.native_raster import find_in_folder, report_problems
 from ..raster.read import check_place
 from ..raster.text import read_text
+from .assume import assume
 from .layer import is_mosaic, open_layer
+from .names import (
+    closeness,
+    is_address,
+    is_dated,
+    is_mask,
+    is_old_udm,
+    is_udm,
+    item,
+    split,
+    stem,
+)
 from .polarizations import pair_polarizations
 
 #: Names of rasters in a folder.
 SUFFIXES = ('.tif', '.tiff')
 
-#: How addresses and archives begin that GDAL would read instead of a file.
-ADDRESS = '/vsi'
-
-#: Part of the name of Planet's usable data masks, which lie beside the scenes.
-UDM = 'udm'
-
-#: What follows in the names of Planet's files on what the files of an item share.
-PLANET_SUFFIX = '_3B'
+#: What is said of masks and of clear images.
+MASK, CLEAR = 'mask', 'clear image'
 
 #: Columns of a list of scenes, without and with masks.
 COLUMNS = (['cloudy', 's1'], ['cloudy', 's1', 'mask'])
@@ -45,6 +51,8 @@ class SceneFiles(NamedTuple):
     mask: str | None = None
     clear: str | None = None
     landcover: str | None = None
+    #: Why the scene cannot be used; empty if nothing is known against it.
+    problem: str = ''
 
 
 def find_scenes(
@@ -64,19 +72,22 @@ def find_scenes(
             (``.vrt``) or addresses, which name other files: name them yourself.
         s1: Images of Sentinel-1, named in the same way. Each scene gets all that meet
             it. If there is a file for each file of *cloudy*, they are paired in order.
-        masks: Cloud masks, named in the same way. Each scene gets the one with its name,
-            or with that of the same item of Planet. If there is a file for each file of
-            *cloudy*, they are paired in order.
+        masks: Cloud masks, named in the same way. Each scene gets the one of the same item
+            by their names, such as ``..._3B_udm2.tif``, ``composite_udm2.tif`` or
+            ``field_mask.tif``; of several, the one in the nearest folder. A single file is
+            taken for a single scene, whatever it is called. If there is a file for each
+            file of *cloudy*, and their names say nothing else, they are paired in order.
+            A scene without one is restored as a whole.
         clear: Clear images of the same places, found as masks are.
         landcover: Maps of WorldCover. Each scene gets the first that meets it. If there
             is a file for each file of *cloudy*, they are paired in order.
 
     Returns:
-        Files of each scene.
+        Files of each scene, and why it cannot be used if something is missing or unclear.
 
     Raises:
         OSError: If a file cannot be read.
-        ValueError: If there is no scene, or something is missing for one.
+        ValueError: If there is no scene, or if none can be used.
     """
     if isinstance(cloudy, str | os.PathLike) and str(cloudy).lower().endswith('.csv'):
         if any(other is not None for other in (s1, masks, clear, landcover)):
@@ -91,6 +102,7 @@ def find_scenes(
     # Sentinel-1 may lie in a folder of scenes
     elsewhere = set(radar) - {os.fspath(path) for path in named}
     scenes = [path for path in _find_rasters(cloudy) if path not in elsewhere]
+    scenes = _leave_out_masks(scenes, named)
     if not scenes:
         raise ValueError(
             f'{cloudy} holds no scene: give .tif files, a folder or a glob expression'
@@ -106,27 +118,30 @@ def find_scenes(
         bool(files) and len(files) == len(images) and _plain_files(s1) is not None
     )
     s1_of = images if are_named else _find_meeting(scenes, images)
-    maps = _pair(files, landcover)
-    if landcover is not None and maps is None:
-        found = _find_rasters(landcover)
-        if not found:
-            raise ValueError(
-                f'{landcover} holds no land cover: give .tif files, a folder or a glob '
-                'expression'
-            )
-        meeting = _find_meeting(scenes, [(path,) for path in found])
-        maps = [next(iter(files), None) for files in meeting]
-    return [
-        SceneFiles(*row)
-        for row in zip(
-            scenes,
-            s1_of,
-            _pair(files, masks) or _find_named(scenes, masks, is_mask=True),
-            _pair(files, clear) or _find_named(scenes, clear, is_mask=False),
-            maps or [None] * len(scenes),
-            strict=True,
-        )
-    ]
+    partners = zip(
+        _find_partners(scenes, files, masks, MASK),
+        _find_partners(scenes, files, clear, CLEAR),
+        _find_maps(scenes, files, landcover),
+        strict=True,
+    )
+    return _check_problems(
+        [
+            SceneFiles(scene, radar, *(path for path, _ in own), _first_problem(own))
+            for scene, radar, own in zip(scenes, s1_of, partners, strict=True)
+        ]
+    )
+
+
+def _first_problem(partners: Sequence[tuple[str | None, str]]) -> str:
+    """Why a scene cannot be used with what was found for it."""
+    return next((problem for _, problem in partners if problem), '')
+
+
+def _check_problems(found: list[SceneFiles]) -> list[SceneFiles]:
+    """Refuse scenes of which none can be used."""
+    if all(files.problem for files in found):
+        raise ValueError('\n'.join(files.problem for files in found))
+    return found
 
 
 def _read_table(path: Path) -> list[SceneFiles]:
@@ -146,23 +161,49 @@ def _read_table(path: Path) -> list[SceneFiles]:
             f'{path} has the columns {", ".join(columns)} instead of cloudy, s1 and, if '
             'there are masks, mask'
         )
-    if not len(table) or (table == '').to_numpy().any():
-        raise ValueError(
-            f'{path} has no rows, or cells that are empty: name a file in each'
-        )
+    if not len(table):
+        raise ValueError(f'{path} has no rows: name a scene in each')
+    rows = [
+        _read_row(os.fspath(path), number, row)
+        for number, row in enumerate(table.to_dict('records'), start=1)
+    ]
+    return _check_problems(rows)
+
+
+def _read_row(path: str, number: int, row: Mapping[Any, str]) -> SceneFiles:
+    """Read a row of a list of scenes."""
+    place, folder = f'{path}, row {number}', os.path.dirname(path) or os.curdir
     # What it begins with then never makes GDAL look elsewhere
-    folder = os.path.dirname(path) or os.curdir
-    files = table.map(lambda name: os.path.join(folder, name))
-    for number, row in enumerate(files.itertuples(index=False), start=1):
-        for name in row:
-            if name.startswith(ADDRESS) or is_mosaic(name):
-                raise ValueError(
-                    f'{path} names {name} in row {number}, which is no file that holds '
-                    'pixels: name one, as `gdal_translate` makes it'
-                )
+    files = {key: os.path.join(folder, name) for key, name in row.items() if name}
+    for name in files.values():
+        if is_address(name) or is_mosaic(name):
+            return SceneFiles(
+                place,
+                problem=f'{path} names {name} in row {number}, which is no file that holds '
+                'pixels: name one, as `gdal_translate` makes it',
+            )
+    if not {'cloudy', 's1'} <= files.keys():
+        return SceneFiles(
+            place,
+            problem=f'{path} has an empty cell in row {number}: name a scene and its '
+            'Sentinel-1',
+        )
+    if 'mask' in row and 'mask' not in files:
+        assume(
+            f'{path} names no mask for {files["cloudy"]}, so all of it counts as cloud and '
+            f'is restored: name one in row {number}'
+        )
+    return SceneFiles(files['cloudy'], (files['s1'],), files.get('mask'))
+
+
+def _leave_out_masks(found: Sequence[str], named: Sequence[Path]) -> list[str]:
+    """Leave out what a search has found beside the scenes that it is a mask of."""
+    items = {item(path) for path in found if not is_mask(path)}
+    kept = {os.fspath(path) for path in named}
     return [
-        SceneFiles(row['cloudy'], (row['s1'],), row.get('mask'))
-        for _, row in files.iterrows()
+        path
+        for path in found
+        if path in kept or not (is_mask(path) and item(path) in items)
     ]
 
 
@@ -182,18 +223,6 @@ def _plain_files(paths: Path | Sequence[Path] | None) -> list[str] | None:
     if any(os.path.isdir(name) or _is_expression(name) for name in names):
         return None
     return names
-
-
-def is_address(name: str) -> bool:
-    """Whether a name is what GDAL takes for an address, or for a part of an archive.
-
-    Args:
-        name: What a user names.
-
-    Returns:
-        True if it is no file or folder of this machine.
-    """
-    return name.startswith(ADDRESS) or '://' in name
 
 
 def _is_expression(name: str) -> bool:
@@ -232,8 +261,7 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
         found += [
             file
             for file in files
-            if (with_masks or UDM not in os.path.basename(file).lower())
-            and not is_mosaic(file)
+            if (with_masks or not is_udm(file)) and not is_mosaic(file)
         ]
     return list(dict.fromkeys(found))
 
@@ -275,6 +303,28 @@ def _find_meeting(
     return result
 
 
+def _find_maps(
+    scenes: Sequence[str], named: Sequence[str], given: Path | Sequence[Path] | None
+) -> list[tuple[str | None, str]]:
+    """Find the land cover of each scene, or why the scene cannot be used without."""
+    if given is None:
+        return [(None, '')] * len(scenes)
+    if pairs := _pair(named, given):
+        return [(path, '') for path in pairs]
+    maps = _find_rasters(given)
+    if not maps:
+        raise ValueError(
+            f'{given} holds no land cover: give .tif files, a folder or a glob expression'
+        )
+    meetings = _find_meeting(scenes, [(path,) for path in maps])
+    return [
+        (meeting[0], '')
+        if meeting
+        else (None, f'{given} holds no land cover of {scene}: add a map of its place')
+        for scene, meeting in zip(scenes, meetings, strict=True)
+    ]
+
+
 def _footprint(path: str) -> shapely.Polygon:
     """Bounds of a raster in longitude and latitude."""
     with open_layer(path) as dataset:
@@ -288,39 +338,132 @@ def _footprint(path: str) -> shapely.Polygon:
     return shapely.box(left, bottom, right, top)
 
 
-def _find_named(
-    scenes: Sequence[str], given: Path | Sequence[Path] | None, is_mask: bool
-) -> list[str | None]:
-    """Find the file with the name of each scene.
+def _find_partners(
+    scenes: Sequence[str],
+    named: Sequence[str],
+    given: Path | Sequence[Path] | None,
+    noun: str,
+) -> list[tuple[str | None, str]]:
+    """Find the mask or the clear image of each scene.
 
     Args:
         scenes: The scenes.
+        named: Those that are named one by one.
         given: Where to look; None if nothing is asked for.
-        is_mask: Whether it holds masks, or clear images.
+        noun: What is looked for.
 
     Returns:
-        A file for each scene.
+        For each scene the file, and why the scene cannot be used without one.
 
     Raises:
-        ValueError: If there is none for a scene.
+        ValueError: If there is no file at all.
     """
     if given is None:
-        return [None] * len(scenes)
-    files = _find_rasters(given, with_masks=is_mask)
-    if len(scenes) == len(files) == 1:
-        return list(files)
-    by_name = {_item(file): file for file in files if file not in scenes}
-    for item in map(_item, scenes):
-        if item not in by_name:
-            noun, ending = ('mask', 'udm2') if is_mask else ('clear image', '...')
-            raise ValueError(
-                f'{given} holds no {noun} called {item}.tif or, as Planet does, '
-                f'{item}{PLANET_SUFFIX}_{ending}.tif'
-            )
-    return [by_name[_item(scene)] for scene in scenes]
+        return [(None, '')] * len(scenes)
+    pairs = _pair(named, given)
+    if pairs and not _names_tell(scenes, pairs):
+        return [(path, '') for path in pairs]
+    files = _find_rasters(given, with_masks=noun == MASK)
+    files = [file for file in files if file not in scenes]
+    if not files:
+        raise ValueError(
+            f'{given} holds no {noun}: give .tif files, a folder or a glob expression'
+        )
+    if len(scenes) == len(files) == 1 and not _is_searched(given):
+        return [(files[0], '')]
+    place = (
+        os.fspath(given) if isinstance(given, str | os.PathLike) else 'what is given'
+    )
+    return _find_named(scenes, files, noun, place)
 
 
-def _item(path: str) -> str:
-    """Name of a scene, or of the item of Planet that it is of."""
-    stem, _ = os.path.splitext(os.path.basename(path))
-    return stem.split(PLANET_SUFFIX)[0]
+def _names_tell(scenes: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether files have names of scenes, and other ones than those that they are beside."""
+    own, others = [item(path) for path in scenes], [item(path) for path in files]
+    return own != others and not set(own).isdisjoint(others)
+
+
+def _find_named(
+    scenes: Sequence[str], files: Sequence[str], noun: str, place: str
+) -> list[tuple[str | None, str]]:
+    """Find files by the names of scenes, see :func:`_find_partners`."""
+    siblings: dict[tuple[str, ...], list[str]] = {}
+    for scene in scenes:
+        siblings.setdefault(item(scene), []).append(scene)
+    by_item: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        by_item.setdefault(item(file), []).append(file)
+    found: list[tuple[str | None, str]] = []
+    for scene in scenes:
+        name = item(scene)
+        own = [
+            f for f in by_item.get(name, ()) if noun != MASK or _is_mask_of(f, scene)
+        ]
+        # A mask is of one day, and only a name with a date is that of one day
+        rivals = [] if is_dated(name) or noun != MASK else siblings[name]
+        try:
+            file, problem = _choose(scene, own, rivals), ''
+        except ValueError as error:
+            file, problem = None, f'{error}: leave one of them in {place}'
+        else:
+            if file is None:
+                problem = _miss(scene, noun, place)
+        found.append((file, problem))
+    return found
+
+
+def _miss(scene: str, noun: str, place: str) -> str:
+    """Say what a scene lacks, and return why it cannot be used without."""
+    text = f'{place} holds no {noun} of {scene}'
+    if noun != MASK:
+        return f'{text}: call it {os.path.basename(scene)}'
+    assume(
+        f'{text}, so all of it counts as cloud and is restored: call its mask '
+        f'{stem(scene)}_udm2.tif, or name it in a CSV file'
+    )
+    return ''
+
+
+def _choose(scene: str, files: Sequence[str], rivals: Sequence[str]) -> str | None:
+    """Choose the file of a scene among those with its name.
+
+    Args:
+        scene: The scene.
+        files: The files.
+        rivals: Scenes that have the same name, and may be others.
+
+    Returns:
+        The file in the nearest folder, if there is one and it is not nearer to a scene in
+        another folder.
+
+    Raises:
+        ValueError: If several are equally good.
+    """
+    elsewhere = [r for r in rivals if os.path.dirname(r) != os.path.dirname(scene)]
+
+    def rank(file: str) -> tuple[int, bool, int]:
+        shared = set(split(file)) & set(split(scene))
+        return closeness(file, scene), not is_old_udm(file), len(shared)
+
+    own = [
+        file
+        for file in files
+        if all(closeness(file, scene) > closeness(file, rival) for rival in elsewhere)
+    ]
+    if not own:
+        return None
+    best, *rest = sorted(own, key=rank, reverse=True)
+    if rest and rank(rest[0]) == rank(best):
+        raise ValueError(f'both {best} and {rest[0]} may belong to {scene}')
+    return best
+
+
+def _is_mask_of(file: str, scene: str) -> bool:
+    """Whether a file of the item of a scene is a mask, and not another image of it."""
+    return is_mask(file) or split(file) in (split(scene), item(scene))
+
+
+def _is_searched(given: Path | Sequence[Path]) -> bool:
+    """Whether files are found by a search, and not named one by one."""
+    paths = [given] if isinstance(given, str | os.PathLike) else given
+    return _plain_files(paths) is None

@@ -83,9 +83,12 @@ class Scene(OpenFiles):
 
         Raises:
             OSError: If a file cannot be read.
-            ValueError: If a file has no place on Earth, or not the bands or the type that
-                are expected, or if no image of Sentinel-1 is near enough in time.
+            ValueError: If something is missing or unclear, if a file has no place on Earth,
+                or not the bands or the type that are expected, or if no image of Sentinel-1
+                is near enough in time.
         """
+        if files.problem:
+            raise ValueError(files.problem)
         if not 0 <= radar.min_coverage <= 1:
             raise ValueError(
                 f'min_coverage={radar.min_coverage} is not a share in [0, 1]'
