@@ -44,6 +44,7 @@ from .raster.text import read_text
 from .simulation import simulate, simulate_scene
 from .summary import index, info
 from .tasks import CloudRemoval
+from .tasks.cloud_removal import MissingKeyError
 from .tasks.restore import FUNCTIONS, check_objects, read_arguments
 
 
@@ -494,7 +495,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(f'planetcr {name}: interrupted')
     # A data set that is not found raises one, too; weights of NaN raise the second
-    except (OSError, FloatingPointError) as error:
+    except (OSError, FloatingPointError, MissingKeyError) as error:
         sys.exit(f'planetcr {name}: {_message(error)}')
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         # In training, it may come from the user's own code

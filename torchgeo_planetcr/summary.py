@@ -63,6 +63,8 @@ def info(root: Path) -> str:
     """
     rows: dict[str, dict[str, object]] = {}
     notes: list[str] = []
+    # Warnings, which may be the same in several splits
+    splits_of: dict[str, list[str]] = {}
     not_found = None
     for split in SPLITS:
         with warnings.catch_warnings(record=True) as caught:
@@ -79,14 +81,17 @@ def info(root: Path) -> str:
                 notes.append(f'{split}: {error}')
                 continue
         notes.extend(_list_problems(split, list(dataset.left_out.values())))
-        notes.extend(f'{split}: {warning.message}' for warning in caught)
+        for warning in caught:
+            splits_of.setdefault(str(warning.message), []).append(split)
         rows[split] = _count_patches(dataset.index)
     if not rows and not_found is not None:
         raise not_found
-    table = pd.DataFrame.from_dict(rows, orient='index')
-    return '\n'.join(
-        [f'Planet-CR in {root}', '', table.to_string(), '', *notes]
-    ).rstrip()
+    notes += [f'{", ".join(splits)}: {text}' for text, splits in splits_of.items()]
+    lines = [f'Planet-CR in {root}', '']
+    if rows:
+        table = pd.DataFrame.from_dict(rows, orient='index')
+        lines += [table.to_string(), '']
+    return '\n'.join([*lines, *notes]).rstrip()
 
 
 def _list_problems(split: str, problems: Sequence[str]) -> list[str]:

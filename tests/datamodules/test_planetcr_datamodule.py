@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torchgeo.datasets import unbind_samples
 from torchgeo.datasets.utils import Sample
 
 from torchgeo_planetcr import PlanetCR, PlanetCRDataModule
+from torchgeo_planetcr.datasets.planetcr import MissingModalityWarning
 from torchgeo_planetcr.main import main
 from torchgeo_planetcr.samplers import CenterNativePatchSampler
 from torchgeo_planetcr.transforms import (
@@ -229,13 +231,54 @@ def test_augmentations_in_a_config(
 
 
 def test_augmentation_without_its_modality(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no 'image_s1', which RandomModalityDropout"):
+    problem = "no 'image_s1', which RandomModalityDropout"
+    with pytest.raises(ValueError, match=problem):
         fit(
             root,
             tmp_path,
             modalities=['cloudy', 'clear'],
             augmentations=[RandomModalityDropout()],
         )
+
+
+def test_no_cloud_masks(
+    own_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that needs none goes on, and what needs one says so."""
+    for path in own_root.glob('*/cloudmask_*'):
+        shutil.rmtree(path)
+    options = [
+        f'--data.root={own_root}',
+        '--data.patch_size=32',
+        '--data.eval_size=32',
+        '--data.length=2',
+        '--trainer.max_epochs=1',
+        '--trainer.accelerator=cpu',
+        '--trainer.enable_progress_bar=false',
+        f'--trainer.default_root_dir={tmp_path}',
+    ]
+    model = ['--model.model_kwargs={features: 4, num_blocks: 1}', '--model.loss']
+    with pytest.warns(MissingModalityWarning, match="'cloud_mask'"):
+        main(['fit', *model, 'l1', *options])
+    (checkpoint,) = tmp_path.rglob('last.ckpt')
+    out = f'--out={tmp_path / "clear"}'
+    for command, more in (('validate', []), ('test', []), ('predict', [out])):
+        with pytest.warns(MissingModalityWarning, match="'cloud_mask'"):
+            main([command, f'--ckpt_path={checkpoint}', *options, *more])
+    assert 'test_PSNR' in capsys.readouterr().out
+
+    with (
+        pytest.warns(MissingModalityWarning),
+        pytest.raises(SystemExit, match="planetcr fit: .* mask_cloud.* loss='l1'"),
+    ):
+        main(['fit', *model, 'carl', *options])
+    name = 'torchgeo_planetcr.transforms.RandomCloudPaste'
+    clouds = f'--data.augmentations=[{{class_path: {name}}}]'
+    with (
+        pytest.warns(MissingModalityWarning),
+        pytest.raises(ValueError, match="no 'mask_cloud', which RandomCloudPaste"),
+    ):
+        main(['fit', *model, 'l1', clouds, *options])
 
 
 def test_no_sentinel1_in_some_samples(root: Path, tmp_path: Path) -> None:

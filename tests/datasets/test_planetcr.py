@@ -25,10 +25,22 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from torchgeo_planetcr.datasets import NativeSlice, PlanetCR, PlanetCRCloudMask
 from torchgeo_planetcr.datasets.components import COMPONENTS
+from torchgeo_planetcr.datasets.modalities import LIST_COLUMNS, MODALITIES
+from torchgeo_planetcr.datasets.native_raster import LeftOutWarning
+from torchgeo_planetcr.datasets.planetcr import MissingModalityWarning
 from torchgeo_planetcr.samplers import (
     CenterNativePatchSampler,
     RandomNativePatchSampler,
 )
+
+
+def take_out(root: Path, split: str, modality: Any) -> Path:
+    """Move all files of a modality out of a split, and return where they are."""
+    kept = root / 'kept' / split
+    kept.mkdir(parents=True)
+    for path in (root / split).glob(f'{MODALITIES[modality].folder}_*'):
+        shutil.move(path, kept)
+    return kept
 
 
 class TestSample:
@@ -150,6 +162,59 @@ class TestSample:
             warnings.simplefilter('error')
             dataset = PlanetCR(own_root, 'test', modalities=['cloudy', 'clear'])
         assert len(dataset) == 3
+
+    @pytest.mark.parametrize('modality', [name for name in FILES if name != 'cloudy'])
+    def test_modality_missing_as_a_whole(self, own_root: Path, modality: Any) -> None:
+        """All others are loaded, and the pixels are the same."""
+        kept = take_out(own_root, 'test', modality)
+        with pytest.warns(MissingModalityWarning) as record:
+            dataset = PlanetCR(own_root, 'test')
+        (message,) = [str(warning.message) for warning in record]
+        assert f'{modality!r}' in message
+        assert "split='test'" in message
+        rest: list[Any] = [name for name in FILES if name != modality]
+        assert set(dataset.modalities) == set(rest)
+        row = patch(dataset, 'summer_33_p_1')
+        sample = dataset[whole(row)]
+        assert sample.keys() == {KEYS[name] for name in rest} | GEOREFERENCE
+        expected = PlanetCR(own_root, 'test', rest)[whole(row)]
+        assert all(torch.equal(sample[key], expected[key]) for key in sample)
+        # It is back as soon as there is one, and patches without are left out
+        shutil.copytree(kept, own_root / 'test', dirs_exist_ok=True)
+        next((own_root / 'test').glob(f'{MODALITIES[modality].folder}_*/*/*')).unlink()
+        with pytest.warns(LeftOutWarning, match=r'1 patch\(s\)'):
+            dataset = PlanetCR(own_root, 'test')
+        assert len(dataset) == 2
+        assert set(dataset.modalities) == set(FILES)
+
+    def test_modality_missing_in_all_splits(self, own_root: Path) -> None:
+        """It is said once, in the same words, also if lists name the files."""
+        for split in ('train', 'test'):
+            lines = [
+                ','.join(
+                    str(path.relative_to(own_root / split)).replace(
+                        'planet_cloudy', MODALITIES[modality].folder
+                    )[:-4]
+                    + MODALITIES[modality].suffix
+                    for modality in LIST_COLUMNS
+                )
+                for path in sorted((own_root / split).glob('planet_cloudy_*/*/*.tif'))
+            ]
+            (own_root / f'{split}.csv').write_text('\n'.join(lines))
+            take_out(own_root, split, 'sentinel1')
+        with pytest.warns(MissingModalityWarning) as record:
+            lengths = [len(PlanetCR(own_root, split)) for split in ('train', 'test')]
+        assert lengths == [12, 3]
+        assert len({str(warning.message) for warning in record}) == 1
+
+    def test_cloudy_images_missing_as_a_whole(self, own_root: Path) -> None:
+        """Cloud masks have their georeference."""
+        take_out(own_root, 'test', 'cloudy')
+        with (
+            pytest.warns(MissingModalityWarning, match="'cloudy'"),
+            pytest.raises(OSError, match=r'3 patch\(s\).*planet_cloudy_summer_33_p_1'),
+        ):
+            PlanetCR(own_root, 'test')
 
     def test_transforms(self, root: Path) -> None:
         dataset = PlanetCR(
@@ -707,9 +772,21 @@ class TestBadInput:
     def test_all(self, own_root: Path) -> None:
         for path in (own_root / 'test').glob('S1_*'):
             shutil.rmtree(path)
-        with pytest.raises(OSError, match=r"3 patch\(s\).*'sentinel1'"):
-            PlanetCR(own_root, 'test')
+        arguments: list[dict[str, Any]] = [
+            {'modalities': list(FILES)},
+            {'strict': True},
+        ]
+        for asked in arguments:
+            with pytest.raises(OSError, match=r"3 patch\(s\).*'sentinel1'"):
+                PlanetCR(own_root, 'test', **asked)
         assert len(PlanetCR(own_root, 'test', ['cloudy'])) == 3
+
+    def test_all_unreadable(self, own_root: Path) -> None:
+        """What is there and damaged is not missing."""
+        for path in (own_root / 'test').glob('S1_*/*/*.tif'):
+            text(path)
+        with pytest.raises(OSError, match=r'3 patch\(s\).*S1_'):
+            PlanetCR(own_root, 'test')
 
     def test_slightly_smaller_raster(self, own_root: Path) -> None:
         """A 10 m grid that misses the patch by less than a pixel is extended."""

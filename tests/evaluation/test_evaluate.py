@@ -585,6 +585,122 @@ def test_land_cover(
     assert f'Land cover, mIoU on images: clear {mean["clear"]:.4g}, cloudy' in printed
 
 
+class TestMissingModalities:
+    """What is not there as a whole leaves its own figures out, and no others."""
+
+    @pytest.fixture
+    def own_tree(self, tree: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(tree, tmp_path / 'tree'))
+
+    @pytest.mark.parametrize(
+        ('folder', 'kinds', 'key'),
+        [
+            ('cloudmask', {'cloud', 'cloud cover'}, 'cloud'),
+            ('landcover', {'class level 1', 'class level 2'}, 'land cover'),
+            ('S1', set(), 'sentinel1'),
+        ],
+    )
+    def test_one(
+        self,
+        own_tree: Path,
+        folders: dict[str, Path],
+        result: Result,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        folder: str,
+        kinds: set[str],
+        key: str,
+    ) -> None:
+        for path in own_tree.glob(f'test/{folder}_*'):
+            shutil.rmtree(path)
+        out = tmp_path / 'out'
+        methods = ['copy', f'perfect={folders["perfect"]}']
+        options = [f'--size={SIZE}', '--accelerator=cpu', f'--out={out}']
+        main(['evaluate', str(own_tree), *methods, *options])
+        printed = capsys.readouterr().out
+        assert any(
+            key in note and note in printed for note in load(out).summary['notes']
+        )
+
+        names = ['copy', 'perfect']
+        figures = result.figures().loc[names].drop(index=list(kinds), level='kind')
+        pd.testing.assert_frame_equal(load(out).figures(), figures)
+        found, expected = load(out).rows, result.rows
+        expected = expected[expected['method'].isin(names)].reset_index(drop=True)
+        left_out = set(expected) - set(found)
+        assert bool(left_out) == bool(kinds)
+        expected = expected[list(found)]
+        if folder == 'cloudmask':
+            assert found['cloud_cover'].isna().all()
+            expected = expected.assign(cloud_cover=math.nan)
+        pd.testing.assert_frame_equal(found, expected)
+
+        report = (out / 'report.html').read_text()
+        for kind, title in strata.KINDS.items():
+            assert (f'<h2>{title.title}</h2>' in report) == (kind not in kinds)
+
+    def test_all(
+        self, own_tree: Path, folders: dict[str, Path], result: Result, tmp_path: Path
+    ) -> None:
+        """Pairs of images, and nothing else."""
+        for folder in ('cloudmask', 'landcover', 'S1'):
+            for path in own_tree.glob(f'*/{folder}_*'):
+                shutil.rmtree(path)
+        out = tmp_path / 'out'
+        evaluate(own_tree, ['copy', str(folders['perfect'])], out, **QUIET)
+        figures = load(out).figures()
+        kinds = ['all', 'area', 'season']
+        assert sorted(set(figures.index.get_level_values('kind'))) == kinds
+        expected = result.figures().loc[['copy', 'perfect']]
+        keep = expected.index.get_level_values('kind').isin(kinds)
+        expected = expected[keep].drop(columns='pixels')
+        pd.testing.assert_frame_equal(figures.drop(columns='pixels'), expected)
+
+    def test_network_without_sentinel1(
+        self, own_tree: Path, checkpoint: Path, tmp_path: Path
+    ) -> None:
+        for path in own_tree.glob('test/S1_*'):
+            shutil.rmtree(path)
+        out = tmp_path / 'out'
+        with pytest.raises(
+            SystemExit, match=r'planetcr evaluate: .*\.ckpt needs'
+        ) as error:
+            main(['evaluate', str(own_tree), 'copy', str(checkpoint), f'--out={out}'])
+        assert 'Sentinel-1' in str(error.value)
+        assert not out.exists()
+        with pytest.raises(ValueError, match='Nothing needs Sentinel-1'):
+            evaluate(own_tree, {'mine': Nothing()}, out, **QUIET)
+        evaluate(own_tree, {'copy': 'copy', 'mine': OfImages()}, out, **QUIET)
+        figures = load(out).figures()['value']
+        assert figures['mine'].equals(figures['copy'])
+
+    def test_nothing_to_compare_with(self, own_tree: Path, tmp_path: Path) -> None:
+        for path in own_tree.glob('test/planet_cloudfree_*'):
+            shutil.rmtree(path)
+        with pytest.raises(ValueError, match="needs 'clear'"):
+            evaluate(own_tree, ['copy'], tmp_path / 'out', **QUIET)
+
+    def test_land_cover(self, own_tree: Path, tmp_path: Path) -> None:
+        """Without cloud masks there is the score on all pixels, without labels none."""
+        task = SemanticSegmentation('fcn', num_filters=8, in_channels=4, num_classes=7)
+        path = save(task, tmp_path / 'landcover.ckpt')
+        arguments: dict[str, Any] = {'landcover_model': path, **QUIET}
+        evaluate(own_tree, ['copy'], tmp_path / 'whole', **arguments)
+        for folder in own_tree.glob('test/cloudmask_*'):
+            shutil.rmtree(folder)
+        evaluate(own_tree, ['copy'], tmp_path / 'out', **arguments)
+        whole, found = (
+            pd.DataFrame(load(tmp_path / name).summary['landcover']['figures'])
+            for name in ('whole', 'out')
+        )
+        expected = whole[whole['pixels'] == 'all'].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected)
+        for folder in own_tree.glob('test/landcover_*'):
+            shutil.rmtree(folder)
+        with pytest.raises(ValueError, match="landcover_model needs 'worldcover'"):
+            evaluate(own_tree, ['copy'], tmp_path / 'none', **arguments)
+
+
 def test_lpips(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     os.makedirs(os.path.dirname(LPIPS.weights_path()))
@@ -616,6 +732,16 @@ class Nothing(nn.Module):
 
     def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
         return image * torch.nan
+
+
+class OfImages(nn.Module):
+    """Needs no Sentinel-1."""
+
+    sar_channels = 0
+
+    def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
+        assert image_s1.shape == (len(image), 0, *image.shape[-2:])
+        return image
 
 
 class Never(nn.Module):

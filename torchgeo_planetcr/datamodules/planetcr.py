@@ -3,7 +3,7 @@
 
 """Planet-CR datamodule."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal
 
@@ -74,7 +74,7 @@ class PlanetCRDataModule(GeoDataModule):
         num_workers: int = 0,
         augment: bool = True,
         augmentations: Sequence[nn.Module] = (),
-        modalities: ModalityName | Sequence[ModalityName] = tuple(MODALITIES),
+        modalities: ModalityName | Sequence[ModalityName] | None = None,
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         strict: bool = False,
@@ -151,7 +151,6 @@ class PlanetCRDataModule(GeoDataModule):
             ValueError: If the trainer's precision would round coordinates, or if
                 *rename* names a key that batches do not have, or one name twice.
         """
-        _check_rename(self.rename, self.kwargs['modalities'])
         precision = self.trainer.precision if self.trainer else None
         if precision in ('16-true', 'bf16-true'):
             raise ValueError(
@@ -159,7 +158,7 @@ class PlanetCRDataModule(GeoDataModule):
                 f'kilometers: use {precision.replace("true", "mixed")!r}'
             )
         if stage == 'fit':
-            train = PlanetCR(split='train', **self.kwargs)
+            train = self._open('train')
             length = self.length or len(train)
             # Unlike numbers from PyTorch's generator, this seed does not depend on what
             # was drawn before, which differs between one process and several
@@ -171,17 +170,17 @@ class PlanetCRDataModule(GeoDataModule):
                 train, size=self.patch_size, length=length, generator=seed
             )
         if stage in ('fit', 'validate'):
-            self.val_dataset = PlanetCR(split='val', **self.kwargs)
+            self.val_dataset = self._open('val')
             self.val_sampler = CenterNativePatchSampler(
                 self.val_dataset, size=self.eval_size
             )
         if stage == 'test':
-            self.test_dataset = PlanetCR(split='test', **self.kwargs)
+            self.test_dataset = self._open('test')
             self.test_sampler = CenterNativePatchSampler(
                 self.test_dataset, size=self.eval_size
             )
         if stage == 'predict':
-            self.predict_dataset = PlanetCR(split=self.predict_split, **self.kwargs)
+            self.predict_dataset = self._open(self.predict_split)
             self.predict_sampler = CenterNativePatchSampler(
                 self.predict_dataset, size=self.eval_size
             )
@@ -190,6 +189,12 @@ class PlanetCRDataModule(GeoDataModule):
             samplers: Any = self.train_sampler, self.val_sampler
             repeated: list[Any] = [SameWindows(sampler) for sampler in samplers]
             self.train_sampler, self.val_sampler = repeated
+
+    def _open(self, split: Literal['train', 'val', 'test']) -> PlanetCR:
+        """Open a split, and check that its batches have the keys to rename."""
+        dataset = PlanetCR(split=split, **self.kwargs)
+        _check_rename(self.rename, dataset.modalities)
+        return dataset
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Load training batches, from where a checkpoint has left off.
@@ -280,22 +285,21 @@ def _rename_keys(sample: Sample, names: Mapping[str, str]) -> Sample:
 
 
 def _check_rename(
-    rename: Mapping[str, str], modalities: ModalityName | Sequence[ModalityName]
+    rename: Mapping[str, str], modalities: Collection[ModalityName]
 ) -> None:
     """Check that batches have the keys to rename, and that new names are free."""
-    wanted = {modalities} if isinstance(modalities, str) else set(modalities)
     rows = {row.key: row for row in MODALITIES.values()}
     for key in rename:
         if key not in rows:
             known = ', '.join(map(repr, rows))
             raise ValueError(f'{key!r} in rename is none of the keys {known}')
-        if rows[key].name not in wanted:
+        if rows[key].name not in modalities:
             raise ValueError(
                 f'Batches have no {key!r} to rename: add {rows[key].name!r} to the '
                 'modalities'
             )
 
-    keys = [key for key, row in rows.items() if row.name in wanted]
+    keys = [key for key, row in rows.items() if row.name in modalities]
     names = [rename.get(key, key) for key in (*keys, 'crs', 'bounds', 'transform')]
     for name in rename.values():
         if names.count(name) > 1:

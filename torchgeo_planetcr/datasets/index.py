@@ -64,6 +64,10 @@ MIN_LIMIT, LIMIT_PER_FILE = 2**20, 2**12
 ROOT = '{root}/'
 
 
+#: Why a file cannot be read that only a list names.
+ABSENT = 'is in no folder of the archive: copy it there'
+
+
 class IndexWarning(UserWarning):
     """Warning about a kept index, which says nothing of the data."""
 
@@ -135,6 +139,21 @@ class ArchiveIndex(NamedTuple):
         """
         problems = self.column(f'{modality}_problem')
         return problems.str.replace(ROOT, _prefix(self.root), regex=False)
+
+    def has(self, modality: ModalityName) -> bool:
+        """Whether there is any file of a modality, readable or not.
+
+        Args:
+            modality: The modality.
+
+        Returns:
+            False if no patch has one, whatever a list names.
+        """
+        crs = self.table[f'{modality}_crs']
+        if crs.null_count < len(crs):
+            return True
+        problems = self.column(f'{modality}_problem').dropna()
+        return not problems.str.endswith(ABSENT).all()
 
     def error(self, split: str) -> str | None:
         """Reason why a split cannot be used.
@@ -369,11 +388,7 @@ def _read_headers(
     """Read the headers of files of patches, or the reasons why they cannot be used."""
     prefix, files = _prefix(os.path.abspath(listing.root)), listing.files
     # A list may name what is not there, or lies behind a link that is not followed
-    problems = {
-        path: f'{prefix}{path} is in no folder of the archive: copy it there'
-        for path in paths
-        if path not in files
-    }
+    problems = {path: f'{prefix}{path} {ABSENT}' for path in paths if path not in files}
 
     def read(path: str) -> RasterHeader:
         header = COMPONENTS[modality].read_header(prefix + path)

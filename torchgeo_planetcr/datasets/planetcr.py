@@ -62,6 +62,10 @@ class PlanetCRNotFoundError(DatasetNotFoundError):
         return type(self), self._arguments
 
 
+class MissingModalityWarning(UserWarning):
+    """Warning about a modality of which there is no file at all."""
+
+
 class PlanetCR(NativeGeoDataset):
     """Planet-CR dataset.
 
@@ -131,7 +135,7 @@ class PlanetCR(NativeGeoDataset):
         self,
         root: Path = 'data',
         split: Literal['train', 'val', 'test'] = 'train',
-        modalities: ModalityName | Sequence[ModalityName] = tuple(MODALITIES),
+        modalities: ModalityName | Sequence[ModalityName] | None = None,
         alignment: Literal['geo', 'reference', 'native'] = 'geo',
         landcover_level: Literal[1, 2] = 2,
         transforms: Callable[[Sample], Sample] | None = None,
@@ -143,7 +147,8 @@ class PlanetCR(NativeGeoDataset):
             root: Folder that holds ``train`` and ``test``.
             split: One of 'train', 'val' and 'test'. Without a list of the authors, 'val'
                 is a tenth of the areas of the folder ``train``.
-            modalities: One or more modalities to load.
+            modalities: One or more modalities to load (defaults to all of which the
+                split has files; a warning names the others).
             alignment: How Sentinel-1 and land cover (10 m) get on the 3 m grid. 'geo'
                 places them by their coordinates, Sentinel-1 by bilinear interpolation and
                 land cover by nearest neighbor. 'reference' does what the authors' loader
@@ -153,20 +158,15 @@ class PlanetCR(NativeGeoDataset):
             transforms: A function/transform that takes an input sample
                 and returns a transformed version.
             strict: Raise an error for a patch with a missing or unreadable file, which
-                otherwise is left out with a warning. This checks the headers and lengths
-                of files, but not each pixel.
+                otherwise is left out with a warning. All modalities are loaded by
+                default. This checks the headers and lengths of files, but not each pixel.
 
         Raises:
             DatasetNotFoundError: If there is no patch of this split.
             OSError: If no patch, or if *strict* and not each patch, can be used.
             ValueError: If an argument is unknown, or a list is malformed.
         """
-        wanted = {modalities} if isinstance(modalities, str) else set(modalities)
-        known = tuple(MODALITIES)
-        if unknown := wanted - set(known):
-            raise ValueError(f'modalities={sorted(unknown)} are not among {known}')
-        if not wanted:
-            raise ValueError(f'modalities is empty: name some of {known}')
+        wanted = _check_modalities(modalities)
         if alignment not in ('geo', 'reference', 'native'):
             raise ValueError(
                 f"alignment={alignment!r} is not one of 'geo', 'reference' and 'native'"
@@ -176,16 +176,19 @@ class PlanetCR(NativeGeoDataset):
             raise ValueError(f'split={split!r} is not one of {SPLITS}')
         self.root = root
         self.split = split
-        self.modalities: tuple[ModalityName, ...] = tuple(
-            name for name in MODALITIES if name in wanted
-        )
         self.alignment = alignment
         self.landcover_level = landcover_level
         self.transforms = transforms
 
-        patches = self._patches_of_split(open_index(root))
+        index = open_index(root)
+        patches = self._patches_of_split(index)
         if not patches.table.num_rows:
             raise PlanetCRNotFoundError(root, split)
+        if modalities is None and not strict:
+            wanted = self._leave_out_missing(index, patches)
+        # Memory need not hold the other splits
+        del index
+        self.modalities: tuple[ModalityName, ...] = wanted
         self._intersect(patches, strict)
 
     def _patches_of_split(self, index: ArchiveIndex) -> ArchiveIndex:
@@ -208,6 +211,23 @@ class PlanetCR(NativeGeoDataset):
             )
         names = pa.repeat(self.split, train.table.num_rows)
         return train._replace(table=train.table.set_column(0, 'split', names))
+
+    def _leave_out_missing(
+        self, index: ArchiveIndex, patches: ArchiveIndex
+    ) -> tuple[ModalityName, ...]:
+        """Find the modalities of which there are files, and warn of the others."""
+        present = tuple(name for name in MODALITIES if patches.has(name))
+        for name in () if not present else MODALITIES:
+            if name not in present:
+                # The same text in all splits, so that it is shown once
+                place = f'split={self.split!r} of ' if index.has(name) else ''
+                warnings.warn(
+                    f'{place}{self.root} has no file of modality {name!r}: samples are '
+                    f'without {MODALITIES[name].key!r}',
+                    MissingModalityWarning,
+                )
+        # If there is no file at all, errors name those that are missing
+        return present or tuple(MODALITIES)
 
     def _intersect(self, patches: ArchiveIndex, strict: bool) -> None:
         """Make the components, and the index of the patches that all of them cover.
@@ -408,6 +428,21 @@ class PlanetCR(NativeGeoDataset):
             show_titles,
             suptitle,
         )
+
+
+def _check_modalities(
+    modalities: ModalityName | Sequence[ModalityName] | None,
+) -> tuple[ModalityName, ...]:
+    """Check names of modalities, and return them in the order of the table."""
+    known = tuple(MODALITIES)
+    if modalities is None:
+        return known
+    wanted = {modalities} if isinstance(modalities, str) else set(modalities)
+    if unknown := wanted - set(known):
+        raise ValueError(f'modalities={sorted(unknown)} are not among {known}')
+    if not wanted:
+        raise ValueError(f'modalities is empty: name some of {known}')
+    return tuple(name for name in MODALITIES if name in wanted)
 
 
 def _check_finite(array: NDArray[Any], headers: Sequence[RasterHeader]) -> None:

@@ -4,11 +4,12 @@
 """Evaluation of methods on a split: rows, summary and report."""
 
 import datetime
+import math
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Literal, NamedTuple, cast
 
@@ -22,9 +23,10 @@ from torchgeo.tasks import SemanticSegmentation
 
 from ..datasets import PlanetCR, PlanetCRWorldCover
 from ..datasets.index import IndexWarning
+from ..datasets.modalities import MODALITIES, ModalityName
 from ..metrics import LPIPS, PROTOCOLS, ImageMetric, PatchMetrics, Protocol
 from ..processes import end_with_parent
-from .landcover import landcover_figures, landcover_level, load_landcover_model
+from .landcover import REGIONS, landcover_figures, landcover_level, load_landcover_model
 from .measure import Measurement
 from .methods import Method, load_methods
 from .output import TABLES, check_folder, to_text, write
@@ -77,6 +79,12 @@ LARGEST_SHARE_BEYOND = 0.01
 #: Ways to put modalities of 10 m on the 3 m grid.
 ALIGNMENTS = ('geo', 'reference')
 
+#: What a modality tells, without which the figures of it are left out.
+FIGURES_BY: Mapping[ModalityName, str] = {
+    'cloud_mask': 'cloud',
+    'worldcover': 'land cover',
+}
+
 
 class Inputs(NamedTuple):
     """What is evaluated, on which patches, and how."""
@@ -98,6 +106,12 @@ class Inputs(NamedTuple):
 
     #: What a reader of the figures should know.
     notes: list[str]
+
+    @property
+    def missing(self) -> list[ModalityName]:
+        """Modalities that no patch has."""
+        present = self.patches.dataset.modalities
+        return [name for name in MODALITIES if name not in present]
 
 
 class Results(NamedTuple):
@@ -232,10 +246,17 @@ def _load(
             warnings.warn(warning.message, warning.category, stacklevel=2)
         elif issubclass(warning.category, UserWarning):
             notes.append(str(warning.message))
+    _check_modalities(dataset, 'evaluate', 'cloudy', 'clear')
+    notes += [
+        f'There are no figures by {what}.'
+        for modality, what in FIGURES_BY.items()
+        if modality not in dataset.modalities
+    ]
     patches = EvaluationPatches(dataset, protocol.size)
     loaded = load_methods(methods, patches)
     landcover_model = None
     if landcover_path is not None:
+        _check_modalities(dataset, 'landcover_model', 'worldcover')
         landcover_model = load_landcover_model(landcover_path)
     metrics = dict(protocol.metrics)
     if protocol_name.startswith('standard'):
@@ -257,6 +278,16 @@ def _load(
         landcover_path=landcover_path,
         notes=notes,
     )
+
+
+def _check_modalities(dataset: PlanetCR, user: str, *needed: ModalityName) -> None:
+    """Check that there are files of the modalities that are needed."""
+    missing = [name for name in needed if name not in dataset.modalities]
+    if missing:
+        raise ValueError(
+            f'{user} needs {" and ".join(map(repr, missing))}, of which '
+            f'split={dataset.split!r} of {dataset.root} has no file: add these files'
+        )
 
 
 def _measure(
@@ -291,7 +322,9 @@ def _measure(
 
 def _summarize(inputs: Inputs, measurement: Measurement, trainer: Trainer) -> Results:
     """Compute all figures and rows, and say what they were made with."""
-    rows, all_figures, all_comparisons = _count(measurement, inputs.areas)
+    rows, all_figures, all_comparisons = _count(
+        measurement, inputs.areas, inputs.missing
+    )
     summary = Summary(
         format=FORMAT,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -387,7 +420,7 @@ def _notes(measurement: Measurement) -> Iterator[str]:
 
 
 def _count(
-    measurement: Measurement, areas: Areas
+    measurement: Measurement, areas: Areas, missing: Collection[ModalityName]
 ) -> tuple[pd.DataFrame, list[Figure], list[Comparison]]:
     """Make the rows of all patches and methods, the figures and the comparisons."""
     tables: list[pd.DataFrame] = []
@@ -396,16 +429,17 @@ def _count(
     for (name, values), module in zip(measurement.values.items(), measurement.metrics):
         metrics = cast(PatchMetrics, module)
         pixels = values.pixels.sum(dim=2)
+        cover = (pixels[:, 1].double() / pixels.sum(dim=1)).numpy()
         patches = measurement.patches.table.assign(
-            cloud_cover=(pixels[:, 1].double() / pixels.sum(dim=1)).numpy()
+            cloud_cover=math.nan if 'cloud_mask' in missing else cover
         )
         estimates[name] = [
             estimate(stratum, metrics, areas)
-            for stratum in strata(values, metrics, patches)
+            for stratum in strata(values, metrics, patches, missing)
         ]
         found += figures(name, estimates[name])
         found += area_figures(name, values, list(metrics.metrics), areas)
-        rows = patch_table(values, metrics, patches)
+        rows = patch_table(values, metrics, patches, missing)
         rows.insert(0, 'method', name)
         tables.append(rows)
     metrics = cast(PatchMetrics, measurement.metrics[0])
@@ -423,6 +457,7 @@ def _landcover(inputs: Inputs, measurement: Measurement) -> LandCoverSummary | N
         {name: counts.numpy() for name, counts in measurement.landcover.items()},
         inputs.areas.weights,
         PlanetCRWorldCover.classes[level],
+        ('all',) if 'cloud_mask' in inputs.missing else tuple(REGIONS),
     )
     network = LandCoverModel(
         source=os.fspath(path),

@@ -224,6 +224,7 @@ def landcover_figures(
     confusions: Mapping[str, NDArray[Any]],
     weights: NDArray[Any],
     classes: Sequence[str],
+    regions: Sequence[PixelsName] = tuple(REGIONS),
 ) -> LandCoverFigures:
     r"""Intersection over union of land cover on images, and how it differs.
 
@@ -249,6 +250,7 @@ def landcover_figures(
             (A, 2, K, K), for each image: ``'clear'``, ``'cloudy'``, and methods.
         weights: How often each area is drawn in each resample, of shape (R, A).
         classes: Names of the *K* classes.
+        regions: Which pixels to count.
 
     Returns:
         Figures, gaps and comparisons of all pixels, and of cloudy and clear ones. Figures
@@ -256,9 +258,10 @@ def landcover_figures(
         fewer than five areas have one.
     """
     found = LandCoverFigures([], [], [])
-    for pixels, places in REGIONS.items():
+    for pixels in regions:
         matrices = {
-            image: counts[:, places].sum(axis=1) for image, counts in confusions.items()
+            image: counts[:, REGIONS[pixels]].sum(axis=1)
+            for image, counts in confusions.items()
         }
         region = RegionConfusions(pixels, matrices, weights, classes)
         found.figures.extend(region.figures())

@@ -15,6 +15,7 @@ from torchgeo.tasks import SemanticSegmentation
 from torchmetrics import MeanMetric, Metric, SumMetric
 
 from ..datasets import PlanetCRWorldCover
+from ..datasets.components import NO_CLASS
 from ..datasets.modalities import MODALITIES
 from ..metrics import ImageMetric, PatchMetrics, PatchValues
 from ..transforms import PlanetCRNormalize
@@ -227,7 +228,7 @@ class Measurement(LightningModule):
         for share, image in zip(self.beyond, images.values()):
             cast(MeanMetric, share).update((image != image.clamp(0, 1)).double())
         patches, target = batch['patch'], batch['image_clear']
-        mask, mask_cloud = batch['mask'], batch['mask_cloud']
+        mask, mask_cloud = _masks(batch)
         for metrics, image in zip(self._patch_metrics, images.values()):
             metrics.update(patches, image, target, mask_cloud, mask)
 
@@ -272,3 +273,15 @@ class Measurement(LightningModule):
             key: value.cpu() if key == 'prediction' else value[0].cpu()
             for key, value in batch.items()
         }
+
+
+def _masks(batch: Sample) -> tuple[Tensor, Tensor]:
+    """Land cover and cloud masks of a batch; without such files no class and no cloud."""
+    target = batch['image_clear'][:, 0]
+    mask, mask_cloud = (
+        batch[key]
+        if key in batch
+        else torch.full_like(target, value, dtype=torch.int64)
+        for key, value in (('mask', NO_CLASS), ('mask_cloud', 0))
+    )
+    return mask, mask_cloud

@@ -19,7 +19,7 @@ from torchgeo.datasets.utils import Path, Sample
 from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE
 from ..raster.header import RasterHeader
 from ..raster.read import read_array_header, read_pixels, read_raster_header
-from ..tasks import CloudRemoval, load_task
+from ..tasks import load_task
 from .patches import EvaluationPatches, file_hash, fingerprint
 
 #: Bands of a prediction.
@@ -105,7 +105,7 @@ class Network(Method):
 
         Args:
             model: Module that is called as ``model(image, image_s1)``.
-            kind: 'copy', 'checkpoint' or 'module'.
+            kind: 'checkpoint' or 'module'.
             source: Path of its checkpoint.
             name: Name of the model.
         """
@@ -118,12 +118,30 @@ class Network(Method):
 
     def forward(self, batch: Sample) -> Tensor:
         """Restore the images of a batch, see :meth:`Method.forward`."""
-        restored: Tensor = self.model(batch['image'], batch['image_s1'])
+        image = batch['image']
+        # A network without channels for Sentinel-1 gets an image without any
+        image_s1 = batch['image_s1'] if _uses_sentinel1(self.model) else image[:, :0]
+        restored: Tensor = self.model(image, image_s1)
         return restored
 
     def describe(self) -> NetworkDescription:
         """Say what the method is and where it comes from, see :meth:`Method.describe`."""
         return self.description
+
+
+class Copy(Method):
+    """The untouched cloudy image, which needs nothing else."""
+
+    kind = 'copy'
+
+    def forward(self, batch: Sample) -> Tensor:
+        """Return the images of a batch, see :meth:`Method.forward`."""
+        image: Tensor = batch['image']
+        return image
+
+    def describe(self) -> NetworkDescription:
+        """Say what the method is, see :meth:`Method.describe`."""
+        return NetworkDescription(self.kind, None, None, 'copy')
 
 
 class Predictions(Method):
@@ -397,10 +415,11 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
     """Load a method, and name it."""
     if isinstance(source, nn.Module):
         name = type(source).__name__
+        _check_sentinel1(source, name, patches)
         # The given module keeps its device and its mode
         return name, Network(deepcopy(source), 'module', None, name)
     if source == 'copy':
-        return 'copy', Network(CloudRemoval('copy'), 'copy', None, 'copy')
+        return 'copy', Copy()
     path = os.fspath(source)
     if os.path.isdir(path):
         return os.path.basename(os.path.abspath(path)), Predictions(path, patches)
@@ -412,4 +431,22 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
     name = task.hparams['model']
     if not isinstance(name, str):
         name = type(task.model).__name__
+    _check_sentinel1(task, path, patches)
     return name, Network(task, 'checkpoint', path, name)
+
+
+def _uses_sentinel1(network: nn.Module) -> bool:
+    """Whether a task or a model has channels for Sentinel-1."""
+    model = getattr(network, 'model', network)
+    return getattr(model, 'sar_channels', None) != 0
+
+
+def _check_sentinel1(network: nn.Module, name: str, patches: EvaluationPatches) -> None:
+    """Refuse a network that uses Sentinel-1 where there is none."""
+    dataset = patches.dataset
+    if 'sentinel1' not in dataset.modalities and _uses_sentinel1(network):
+        raise ValueError(
+            f'{name} needs Sentinel-1, of which split={dataset.split!r} of '
+            f'{dataset.root} has no file: add these files, or evaluate methods that need '
+            'none'
+        )

@@ -27,7 +27,7 @@ class EvaluationPatches(Dataset[Sample]):
         """Initialize a new EvaluationPatches instance.
 
         Args:
-            dataset: Data set with all modalities.
+            dataset: Data set with cloudy and clear images.
             size: Height and width of the window in the center of each patch in pixels,
                 None for the whole patch.
 

@@ -8,7 +8,7 @@ look alike, so intervals come from resampling whole areas (B. Efron and R. J. Ti
 *An Introduction to the Bootstrap*, 1993, chapters 8.4 and 13).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, NamedTuple, cast
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.components import PlanetCRWorldCover
+from ..datasets.modalities import ModalityName
 from ..datasets.patch_files import SEASONS
 from ..metrics import ImageMetric, PatchMetrics, PatchValues, PixelMetric
 
@@ -31,6 +32,15 @@ LEVEL = 0.95
 
 #: Fewer areas have no interval, as it would hold the truth far less often than it says.
 MIN_AREAS = 5
+
+#: Modality that says which patches or pixels belong to a stratum, of those kinds that
+#: need one.
+MODALITY_OF_KIND: Mapping[str, ModalityName] = {
+    'cloud': 'cloud_mask',
+    'cloud cover': 'cloud_mask',
+    'class level 1': 'worldcover',
+    'class level 2': 'worldcover',
+}
 
 #: Upper bounds of the bins of cloud cover of a patch.
 CLOUD_BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -186,7 +196,10 @@ def interval(resampled: Array, areas: int) -> tuple[Array, Array]:
 
 
 def strata(
-    values: PatchValues, metrics: PatchMetrics, patches: pd.DataFrame
+    values: PatchValues,
+    metrics: PatchMetrics,
+    patches: pd.DataFrame,
+    missing: Collection[ModalityName] = (),
 ) -> Iterator[Stratum]:
     """List all strata of a method but the areas.
 
@@ -194,10 +207,20 @@ def strata(
         values: Values of the method.
         metrics: Metrics that computed them.
         patches: Table with ``season`` and ``cloud_cover`` of each patch.
+        missing: Modalities that no patch has.
 
     Yields:
-        Strata, empty ones too.
+        Strata, empty ones too, but for those that a missing modality would tell.
     """
+    for stratum in _all_strata(values, metrics, patches):
+        if MODALITY_OF_KIND.get(stratum.kind) not in missing:
+            yield stratum
+
+
+def _all_strata(
+    values: PatchValues, metrics: PatchMetrics, patches: pd.DataFrame
+) -> Iterator[Stratum]:
+    """List all strata, see :func:`strata`."""
     images, names = values.images.numpy(), list(metrics.metrics)
     cover = patches['cloud_cover'].to_numpy()
     bins = np.digitize(cover, CLOUD_BINS[:-1])
@@ -429,7 +452,10 @@ def sign_flip_test(differences: Array, signs: Array) -> Array:
 
 
 def patch_table(
-    values: PatchValues, metrics: PatchMetrics, patches: pd.DataFrame
+    values: PatchValues,
+    metrics: PatchMetrics,
+    patches: pd.DataFrame,
+    missing: Collection[ModalityName] = (),
 ) -> pd.DataFrame:
     """Make a row for each patch.
 
@@ -437,6 +463,7 @@ def patch_table(
         values: Values of a method.
         metrics: Metrics that computed them.
         patches: Table with names, areas, seasons and cloud cover of the patches.
+        missing: Modalities that no patch has.
 
     Returns:
         This table, and columns with each metric and, for cloudy and clear pixels and
@@ -446,7 +473,7 @@ def patch_table(
     """
     columns: dict[Any, Any] = dict(patches.items())
     columns |= zip(metrics.metrics, values.images.numpy().T)
-    for stratum in strata(values, metrics, patches):
+    for stratum in strata(values, metrics, patches, missing):
         if stratum.kind in ('cloud', 'class level 2'):
             name = stratum.name.lower().replace(' / ', '_').replace(' ', '_')
             columns[f'pixels_{name}'] = stratum.counts.astype(np.int64)

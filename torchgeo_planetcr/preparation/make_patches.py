@@ -214,7 +214,5 @@ def make_patches(
     lines += [f'{kept} more were there already'] if kept else []
     lines += [f'left out: {reason}' for reason in reasons]
     if cloud_mask is None:
-        lines.append(
-            "no cloud masks: open them with modalities other than 'cloud_mask'"
-        )
+        lines.append('no cloud masks: there will be no figures by cloud')
     return '\n'.join(lines)

@@ -45,6 +45,9 @@ from .resume import ResumedSchedulers
 #: Modality of PlanetCR that provides each key.
 MODALITY_OF_KEY = {row.key: row.name for row in MODALITIES.values()}
 
+#: What else can be done about the lack of a key.
+ADVICE = {'mask_cloud': ", or take a loss that needs no cloud masks, such as loss='l1'"}
+
 #: Stages whose batches are measured.
 STAGES = ('train', 'val', 'test')
 
@@ -520,6 +523,14 @@ class CloudRemoval(BaseTask):
         return loss, prediction
 
 
+class MissingKeyError(KeyError):
+    """A batch lacks a key."""
+
+    def __str__(self) -> str:
+        """What to do, without the quotes of a key."""
+        return str(self.args[0])
+
+
 def check_loss(stage: str, loss: Tensor) -> None:
     """Refuse to go on with weights that make no numbers.
 
@@ -563,13 +574,13 @@ def _create(
 
 
 def _get(batch: Sample, *keys: str) -> list[Tensor]:
-    """Look up keys of a batch, or raise a KeyError that names the modalities."""
+    """Look up keys of a batch, or raise an error that names the modalities."""
     missing = [key for key in keys if key not in batch]
     if missing:
         names = ', '.join(repr(MODALITY_OF_KEY[key]) for key in missing)
-        raise KeyError(
+        raise MissingKeyError(
             f'The batch has no {", ".join(missing)}: add {names} to the modalities of '
-            'the data set'
+            f'the data set{ADVICE.get(missing[0], "")}'
         )
 
     return [batch[key] for key in keys]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
 
-from ....datasets.modalities import MODALITIES
+from ....datasets.modalities import MODALITIES, ModalityName
 from ..context import Context, number, percent
 from ..pictures import (
     cloud_picture,
@@ -27,8 +27,9 @@ class Example(NamedTuple):
     Args:
         patch: Name, such as 'summer_33_p_1'.
         reasons: Why it is shown, such as 'Best of dsen2cr'.
-        sample: ``image`` and ``image_clear`` (reflectance x 10000), ``image_s1`` (dB),
-            ``mask`` (class of land cover, level 2) and ``mask_cloud``.
+        sample: ``image`` and ``image_clear`` (reflectance x 10000) and, where there are
+            such files, ``image_s1`` (dB), ``mask`` (class of land cover, level 2) and
+            ``mask_cloud``.
         predictions: Restored image of each method, reflectance x 10000.
         values: Metrics of this patch, for each method.
     """
@@ -56,7 +57,7 @@ class ExampleSection(NamedTuple):
     height: int
     width: int
 
-    #: Share of cloud.
+    #: Share of cloud, empty without a cloud mask.
     cloud: str
 
     cloudy: Picture
@@ -88,7 +89,15 @@ def example_section(context: Context, example: Example) -> ExampleSection:
     """
     sample = example.sample
     cloudy, restored, clear = optical_pictures(sample, example.predictions)
-    landcover, legend = landcover_picture(sample['mask'])
+    cloud, legend = '', []
+    sources: dict[ModalityName, str] = {}
+    if 'image_s1' in sample:
+        sources['sentinel1'] = radar_picture(sample['image_s1'])
+    if 'mask_cloud' in sample:
+        cloud = percent(round(sample['mask_cloud'].float().mean().item(), 2))
+        sources['cloud_mask'] = cloud_picture(sample['mask_cloud'])
+    if 'mask' in sample:
+        sources['worldcover'], legend = landcover_picture(sample['mask'])
     height, width = sample['image'].shape[-2:]
 
     def picture(title: str, source: str, prefix: str = '') -> Picture:
@@ -99,15 +108,12 @@ def example_section(context: Context, example: Example) -> ExampleSection:
         reasons=example.reasons,
         height=height,
         width=width,
-        cloud=percent(round(sample['mask_cloud'].float().mean().item(), 2)),
+        cloud=cloud,
         cloudy=picture(MODALITIES['cloudy'].title, cloudy),
         clear=picture(MODALITIES['clear'].title, clear),
         others=[
-            picture(MODALITIES['sentinel1'].title, radar_picture(sample['image_s1'])),
-            picture(
-                MODALITIES['cloud_mask'].title, cloud_picture(sample['mask_cloud'])
-            ),
-            picture(MODALITIES['worldcover'].title, landcover),
+            picture(MODALITIES[modality].title, source)
+            for modality, source in sources.items()
         ],
         restored=[
             picture(name, source, 'Restored by ') for name, source in restored.items()
