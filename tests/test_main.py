@@ -538,6 +538,66 @@ def test_options_beside_a_checkpoint(
     assert str(path) in f'{exit_.value} {capsys.readouterr().err}'
 
 
+@pytest.mark.parametrize(
+    ('model', 'kwargs'),
+    [
+        ('dsen2cr', '{features: 8, num_blocks: 1}'),
+        ('unet', '{decoder_channels: [4, 4, 4, 4, 4]}'),
+    ],
+)
+def test_initial_weights(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    kwargs: str,
+) -> None:
+    """Training begins with those of another one, and with its own learning rate."""
+    network = [
+        f'--model.model={model}',
+        '--model.backbone=resnet18',
+        f'--model.model_kwargs={kwargs}',
+        '--data.batch_size=2',
+    ]
+    main(['fit', '--model.loss=l1', *network, *trainer_options(root, tmp_path / 'a')])
+    path = tmp_path / 'a' / 'checkpoints' / 'last.ckpt'
+    options = [f'--model.weights={path}', *trainer_options(root, tmp_path / 'b')]
+    main(['fit', '--model.loss=l1', '--model.lr=0', *network, *options])
+    tuned = torch.load(tmp_path / 'b/checkpoints/last.ckpt', weights_only=True)
+    trained = torch.load(path, weights_only=True)['state_dict']
+    parameters = {
+        k: v for k, v in trained.items() if 'running' not in k and 'num_' not in k
+    }
+    for name, value in parameters.items():
+        assert torch.equal(tuned['state_dict'][name], value), name
+    assert tuned['optimizer_states'][0]['param_groups'][0]['lr'] == 0
+    assert tuned['epoch'] == 0
+    # Weights that are given are not random
+    main(['test', *network, *options])
+    assert 'test_PSNR' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=f"'{path}' does not fit GLFCR"):
+        main(['fit', *options, '--model.model=glfcr'])
+
+
+def test_initial_weights_beside_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training goes on, although the file is gone, and says so if it is named again."""
+    first, second = tmp_path / 'first.ckpt', tmp_path / 'checkpoints' / 'last.ckpt'
+    task = CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1}, loss='l1')
+    save_checkpoint(first, task)
+    options = [TINY, '--model.loss=l1', *trainer_options(root, tmp_path)]
+    main(['fit', f'--model.weights={first}', *options])
+    first.unlink()
+    more = [*options, f'--ckpt_path={second}', '--trainer.max_epochs=2']
+    capsys.readouterr()
+    main(['fit', f'--model.weights={first}', *more])
+    printed = capsys.readouterr().err
+    assert '--model.weights is ignored' in printed
+    assert str(second) in printed
+    assert torch.load(second, weights_only=True)['epoch'] == 1
+
+
 def test_module_in_the_current_folder(root: Path, tmp_path: Path) -> None:
     """Named as in the tutorial, to train and to test."""
     (tmp_path / 'my_models.py').write_text(

@@ -11,8 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+
+#: Suffix of files that hold tensors and nothing else.
+SAFETENSORS = '.safetensors'
 
 #: How a version begins.
 VERSION = re.compile(r'\d+(\.|$)')
@@ -34,7 +38,7 @@ def read_checkpoint(
     """Read a checkpoint without executing any code in it.
 
     Args:
-        path: Path of the checkpoint.
+        path: Path of the checkpoint, or of a safetensors file.
         map_location: Device to read it onto.
 
     Returns:
@@ -49,6 +53,8 @@ def read_checkpoint(
         raise ValueError(f"'{path}' does not exist or is not a file: check the path")
 
     try:
+        if os.fspath(path).endswith(SAFETENSORS):
+            return load_file(path, str(map_location))
         damage = _find_damage(path)
         if damage is None:
             return torch.load(path, map_location=map_location, weights_only=True)

@@ -279,6 +279,9 @@ class PlanetCRCLI(LightningCLI):
         values, objects = arguments.without(left_out)
         check_objects(path, objects, OBJECT_OPTION)
         init_args.update(Namespace(values))
+        if 'weights' in init_args:
+            # The file of initial weights may be gone, and is not needed
+            init_args.weights = None
 
     def _changed_options(
         self, init_args: Namespace, values: Mapping[str, Any], path: str
@@ -294,14 +297,15 @@ class PlanetCRCLI(LightningCLI):
                 f"'{path}' was trained with {name}={show(values[name])}, and "
                 f'--model.{name} says otherwise: leave the option out'
             )
-        ignored = changed.intersection(OF_OPTIMIZER)
-        if ignored and self.config.subcommand == 'fit':
+        is_fit = self.config.subcommand == 'fit'
+        replaced = {'weights', *(OF_OPTIMIZER if is_fit else ())}
+        if ignored := changed & replaced:
             names = ', '.join(f'--model.{name}' for name in sorted(ignored))
             rank_zero_only(print)(
-                f"{names} is ignored: training goes on with that in '{path}'",
+                f"{names} is ignored: what is in '{path}' takes its place",
                 file=sys.stderr,
             )
-        return changed - ignored
+        return changed.difference(OF_OPTIMIZER)
 
     def instantiate_classes(self) -> None:
         """Instantiate the classes, of which the task may be described by a checkpoint."""
@@ -343,10 +347,10 @@ class PlanetCRCLI(LightningCLI):
         if self.subcommand == 'fit' or config.get('ckpt_path'):
             return
         init_args = config.model.get('init_args', Namespace())
-        # A class of the user's own may load its weights itself, and weights of an
-        # architecture are those of its backbone alone
+        # A class of the user's own may load its weights itself
         name = init_args.get('model')
-        is_loaded = init_args.get('weights') and name in CloudRemoval.models
+        model = getattr(self.model, 'model', None)
+        is_loaded = init_args.get('weights') and getattr(model, 'has_all_weights', True)
         has_weights = next(self.model.parameters(), None) is not None
         if isinstance(name, str) and has_weights and not is_loaded:
             sys.exit(

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from torchgeo_planetcr.checkpoint import read_checkpoint
 from torchgeo_planetcr.models import (
     GLFCR,
     AlignCR,
     Copy,
     DSen2CR,
+    EncoderDecoder,
     load_reference_checkpoint,
 )
 from torchgeo_planetcr.models.checkpoint import (
     likely_reference_network,
+    load_weights,
     reference_names,
 )
 
@@ -241,3 +245,84 @@ class TestAdvice:
         torch.save({'network': network}, tmp_path / 'other.pth')
         with pytest.raises(ValueError, match='for none of the networks of Planet-CR$'):
             load_reference_checkpoint(model, tmp_path / 'other.pth')
+
+
+FUSION: dict[str, Any] = {
+    'features': 8,
+    'growth': 8,
+    'num_stages': 1,
+    'num_layers': 1,
+    'num_heads': 2,
+}
+
+
+class TestLoadWeights:
+    @pytest.mark.parametrize(
+        'make',
+        [
+            lambda: DSen2CR(features=8, num_blocks=1),
+            lambda: GLFCR(**FUSION),
+            lambda: AlignCR(**FUSION),
+            lambda: EncoderDecoder('unet', backbone='resnet18'),
+        ],
+    )
+    @pytest.mark.parametrize(
+        'prefix', ['', 'model.', 'module.', 'module.model._orig_mod.']
+    )
+    @pytest.mark.parametrize('kind', ['lightning', 'state_dict', 'safetensors'])
+    def test_any_file(
+        self, tmp_path: Path, make: Callable[[], nn.Module], prefix: str, kind: str
+    ) -> None:
+        trained, model = make(), make()
+        weights = {prefix + k: v.clone() for k, v in trained.state_dict().items()}
+        if prefix:
+            # A loss with weights of its own
+            weights['criterion.weight'] = torch.ones(3)
+        path = tmp_path / f'weights.{kind}'
+        if kind == 'safetensors':
+            save_file(weights, path)
+        else:
+            torch.save(
+                {'state_dict': weights} if kind == 'lightning' else weights, path
+            )
+        load_weights(model, read_checkpoint(path), path)
+        _assert_untouched(model, _clone(trained))
+
+    @pytest.mark.parametrize(
+        ('change', 'named'),
+        [
+            ({'body.0.body.0.weight': None}, '1 missing (body.0.body.0.weight)'),
+            ({'other': torch.ones(1)}, '1 surplus (other)'),
+            ({'head.0.bias': torch.ones(4)}, 'head.0.bias (4,) instead of (8,)'),
+            ({'head.0.bias': torch.full((8,), torch.nan)}, 'NaN'),
+        ],
+    )
+    def test_misfit(
+        self, tmp_path: Path, change: dict[str, Tensor | None], named: str
+    ) -> None:
+        model = DSen2CR(features=8, num_blocks=1)
+        before = _clone(model)
+        weights = {k: v for k, v in {**before, **change}.items() if v is not None}
+        torch.save({f'model.{k}': v for k, v in weights.items()}, tmp_path / 'x.pt')
+        with pytest.raises(ValueError) as error:
+            load_weights(model, read_checkpoint(tmp_path / 'x.pt'), tmp_path / 'x.pt')
+        message = str(error.value)
+        assert str(tmp_path / 'x.pt') in message
+        assert named in message
+        assert '\n' not in message
+        _assert_untouched(model, before)
+
+    @pytest.mark.parametrize(
+        'content', [{'state_dict': 5}, [1], {'epoch': 3}, {'a': 1}, {}]
+    )
+    def test_no_weights(self, content: object) -> None:
+        with pytest.raises(ValueError, match=r"'some\.ckpt'"):
+            load_weights(DSen2CR(features=8, num_blocks=1), content, 'some.ckpt')
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / 'weights.safetensors'
+    save_file({'weight': torch.ones(100)}, path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=str(path)):
+        read_checkpoint(path)

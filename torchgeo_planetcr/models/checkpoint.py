@@ -1,17 +1,24 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-"""Checkpoints in the format of the authors of Planet-CR."""
+"""Checkpoints as initial weights, also in the format of the authors of Planet-CR."""
 
 import os
 import re
 from collections.abc import Collection, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import check_values, describe_misfit, read_checkpoint
+from ..checkpoint import (
+    check_values,
+    check_weights,
+    describe_misfit,
+    lightning_content,
+    read_checkpoint,
+)
 from .aligncr import AlignCR
 from .dsen2cr import DSen2CR
 from .glfcr import GLFCR
@@ -26,6 +33,72 @@ REFERENCE_NETWORKS: Mapping[str, type[nn.Module]] = {
 #: Index tables and attention masks that such checkpoints contain although they follow
 #: from the architecture.
 CONSTANTS = ('relative_position_index', 'attn_mask')
+
+#: What tasks, several processes and compilers put before the names of weights.
+WRAPPERS = re.compile(r'(?:(?:model|module|_orig_mod)\.)*')
+
+
+def load_weights(
+    model: nn.Module, checkpoint: object, path: str | os.PathLike[str]
+) -> None:
+    """Load the weights of a whole model, from which its training begins.
+
+    Args:
+        model: The model, which on an error stays as it was.
+        checkpoint: What the file holds, see
+            :func:`~torchgeo_planetcr.checkpoint.read_checkpoint`: a checkpoint of
+            `planetcr fit` or of the authors' code, or a state dict alone.
+        path: Path of the file, for errors.
+
+    Raises:
+        ValueError: If it holds no weights, or if they do not fit *model* or are not
+            finite.
+    """
+    if isinstance(checkpoint, Mapping) and 'network' in checkpoint:
+        load_reference_weights(model, read_network(path, checkpoint), path)
+        return
+    weights = _read_weights(checkpoint, path)
+    prefix = _find_prefix(model, weights)
+    # A task may have other modules than its model, such as a loss with weights
+    own = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    check_weights(model, own, path)
+    model.load_state_dict(own)
+
+
+def holds_weights(model: nn.Module, checkpoint: object) -> bool:
+    """Tell from their names whether a file holds the weights of a whole model.
+
+    Args:
+        model: The model.
+        checkpoint: What the file holds.
+
+    Returns:
+        Whether it holds one of its weights.
+    """
+    names = checkpoint if isinstance(checkpoint, Mapping) else {}
+    names = names.get('state_dict', names)
+    known = model.state_dict()
+    return isinstance(names, Mapping) and any(
+        WRAPPERS.sub('', str(name), count=1) in known for name in names
+    )
+
+
+def _read_weights(
+    checkpoint: object, path: str | os.PathLike[str]
+) -> Mapping[str, Any]:
+    """Take the state dict of a checkpoint of Lightning, or one that stands alone."""
+    if isinstance(checkpoint, Mapping) and all(
+        isinstance(value, Tensor) for value in checkpoint.values()
+    ):
+        return checkpoint
+    return lightning_content(path, checkpoint)['state_dict']
+
+
+def _find_prefix(model: nn.Module, weights: Mapping[str, Any]) -> str:
+    """Find what stands before the names of the weights of a model in a file."""
+    first = next(iter(model.state_dict()), '')
+    found = [name.removesuffix(first) for name in weights if name.endswith(first)]
+    return next(filter(WRAPPERS.fullmatch, found), '')
 
 
 def load_reference_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:

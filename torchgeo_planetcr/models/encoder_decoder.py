@@ -5,6 +5,7 @@
 
 import os
 import warnings
+from pickle import UnpicklingError
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -15,6 +16,7 @@ from torchgeo.tasks.utils import extract_backbone
 from torchvision.models._api import WeightsEnum
 
 from ..checkpoint import read_checkpoint
+from .checkpoint import holds_weights, load_weights
 from .utils import check_inputs, crop_to, pad_to_multiple
 
 #: Names of the architectures: those of segmentation_models_pytorch, and TorchGeo's for
@@ -57,14 +59,16 @@ class EncoderDecoder(nn.Module):
                 `smp <https://smp.readthedocs.io/en/latest/encoders.html>`__ backbone.
             weights: Initial weights of the backbone. Either a weight enum of TorchGeo,
                 the string representation of one, True for ImageNet weights, False or
-                None for random weights, or the path of a checkpoint of TorchGeo.
+                None for random weights, or the path of a checkpoint of TorchGeo. Or
+                those of the whole network: the path of a checkpoint of `planetcr fit`,
+                or of a file with its state dict.
             in_channels: Number of channels of the optical image and of the output.
             sar_channels: Number of channels of the Sentinel-1 image.
             **kwargs: Additional keyword arguments to pass to the architecture.
 
         Raises:
             ValueError: If *architecture* or *weights* is not known, or the weights
-                cannot be read or do not fit *backbone*.
+                cannot be read or do not fit.
 
         Warns:
             UserWarning: If the weights are for images of other channels, so that the
@@ -94,8 +98,10 @@ class EncoderDecoder(nn.Module):
             raise ValueError(
                 f'backbone {backbone!r} is not known, or has no such weights: {error}'
             ) from error
+        #: Whether all initial weights were given, and not only those of the backbone.
+        self.has_all_weights = False
         if weights and weights is not True:
-            _load_backbone(self.network.encoder, backbone, weights)
+            self._load(backbone, weights)
 
     def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
         """Forward pass of the model.
@@ -121,12 +127,27 @@ class EncoderDecoder(nn.Module):
         residual: Tensor = self.network(inputs)
         return image + crop_to(residual, image.shape[-2:])
 
+    def _load(self, backbone: str, weights: WeightsEnum | str) -> None:
+        """Load the weights of the whole network, or of its backbone."""
+        if not isinstance(weights, str) or not os.path.exists(weights):
+            state_dict = _published_weights(weights)
+        else:
+            checkpoint = read_checkpoint(weights)
+            self.has_all_weights = holds_weights(self, checkpoint)
+            if self.has_all_weights:
+                load_weights(self, checkpoint, weights)
+                return
+            state_dict = _backbone_of_task(weights)
+        _load_backbone(self.network.encoder, backbone, state_dict, weights)
+
 
 def _load_backbone(
-    encoder: nn.Module, backbone: str, weights: WeightsEnum | str
+    encoder: nn.Module,
+    backbone: str,
+    state_dict: dict[str, Tensor],
+    weights: WeightsEnum | str,
 ) -> None:
     """Load weights into a backbone, or raise a ValueError."""
-    state_dict = _read_backbone(weights)
     if backbone.startswith('tu-'):
         # smp wraps the backbones of timm, and leaves out their head
         encoder: Any = encoder.model
@@ -143,7 +164,7 @@ def _load_backbone(
             f'{weights} are for {given.shape[1]} channels and not for '
             f'{layer.weight.shape[1]}: the first layer starts from random values',
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         state_dict[f'{name}.weight'] = layer.weight.detach()
     try:
@@ -154,19 +175,20 @@ def _load_backbone(
         ) from error
 
 
-def _read_backbone(weights: WeightsEnum | str) -> dict[str, Tensor]:
-    """Read the weights of a backbone from a checkpoint or from those of TorchGeo."""
-    if isinstance(weights, str) and os.path.exists(weights):
-        # First, because extract_backbone does not say what is wrong with a file
-        read_checkpoint(weights)
-        try:
-            return dict(extract_backbone(weights)[1])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"'{weights}' is not a checkpoint of a task of TorchGeo that has a "
-                'backbone'
-            ) from error
+def _backbone_of_task(path: str) -> dict[str, Tensor]:
+    """Read the weights of a backbone from a checkpoint of TorchGeo."""
+    try:
+        return dict(extract_backbone(path)[1])
+    # Of a file without pickle, PyTorch says that it is damaged
+    except (AttributeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
+        raise ValueError(
+            f"'{path}' is not a checkpoint of a task of TorchGeo that has a "
+            'backbone, nor one of this network'
+        ) from error
 
+
+def _published_weights(weights: WeightsEnum | str) -> dict[str, Tensor]:
+    """Fetch the weights of a backbone that TorchGeo has."""
     if isinstance(weights, str):
         try:
             weights = get_weight(weights)

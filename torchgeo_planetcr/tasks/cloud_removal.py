@@ -3,6 +3,7 @@
 
 """Task for cloud removal."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -28,15 +29,8 @@ from ..checkpoint import read_checkpoint
 from ..datasets.modalities import MODALITIES
 from ..losses import CARLLoss, CloudAwareLoss, EdgeWeightedCharbonnierLoss
 from ..metrics import PROTOCOLS
-from ..models import (
-    ARCHITECTURES,
-    EncoderDecoder,
-    aligncr,
-    copy,
-    dsen2cr,
-    glfcr,
-    load_reference_checkpoint,
-)
+from ..models import ARCHITECTURES, EncoderDecoder, aligncr, copy, dsen2cr, glfcr
+from ..models.checkpoint import load_weights
 from ..models.utils import check_finite
 from ..transforms.seed import seeded
 from .restore import restore_task
@@ -95,7 +89,7 @@ class CloudRemoval(BaseTask):
         self,
         model: str | nn.Module = 'dsen2cr',
         backbone: str = 'resnet50',
-        weights: WeightsEnum | str | bool | None = None,
+        weights: WeightsEnum | Path | bool | None = None,
         model_kwargs: dict[str, Any] | None = None,
         loss: str | nn.Module = 'carl',
         lr: float = 1e-4,
@@ -116,12 +110,12 @@ class CloudRemoval(BaseTask):
                 `timm <https://smp.readthedocs.io/en/latest/encoders_timm.html>`__ or
                 `smp <https://smp.readthedocs.io/en/latest/encoders.html>`__ backbone
                 to use. Only applicable to architectures.
-            weights: Initial model weights. For an architecture those of its backbone:
-                a weight enum, the string representation of a weight enum, True for
+            weights: Initial model weights: the path of a checkpoint of this task, of one
+                of the authors' code, or of a file with the state dict of the model, also
+                as safetensors. For an architecture also those of its backbone alone: a
+                weight enum, the string representation of a weight enum, True for
                 ImageNet weights, False or None for random weights, or the path of a
-                checkpoint of TorchGeo. For other models the path of a checkpoint of the
-                authors' code, see
-                :func:`~torchgeo_planetcr.models.load_reference_checkpoint`.
+                checkpoint of TorchGeo.
             model_kwargs: Additional keyword arguments to pass to a model given by name.
             loss: Name of the loss to use, 'carl', 'edge_charbonnier' or 'l1', or a
                 module that is called as ``loss(prediction, target)``, or as
@@ -211,6 +205,8 @@ class CloudRemoval(BaseTask):
         """
         models = dict(self.models)
         weights: Any = self.weights
+        if isinstance(weights, os.PathLike):
+            weights = os.fspath(weights)
         for architecture in ARCHITECTURES:
             models[architecture] = partial(
                 EncoderDecoder,
@@ -224,9 +220,9 @@ class CloudRemoval(BaseTask):
             if not isinstance(weights, str):
                 raise ValueError(
                     f'weights of {type(self.model).__name__} must be the path of a '
-                    f"checkpoint of the authors' code, got {weights}"
+                    f'checkpoint, got {weights}'
                 )
-            load_reference_checkpoint(self.model, weights)
+            load_weights(self.model, read_checkpoint(weights), weights)
         self._parameter_groups()
         if self.hparams['compile']:
             self.model.compile()
