@@ -598,6 +598,33 @@ def test_initial_weights_beside_a_checkpoint(
     assert torch.load(second, weights_only=True)['epoch'] == 1
 
 
+def test_without_sentinel1(
+    own_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An archive that has none, from training to scenes."""
+    for folder in own_root.glob('*/S1_*'):
+        shutil.rmtree(folder)
+    options = [
+        *trainer_options(own_root, tmp_path),
+        '--data.modalities=[cloudy, clear]',
+    ]
+    kwargs = '--model.model_kwargs={features: 4, num_blocks: 1, sar_channels: 0}'
+    radar = '--data.augmentations=[torchgeo_planetcr.transforms.RandomModalityDropout]'
+    main(['fit', kwargs, '--model.loss=l1', radar, *options])
+    path = tmp_path / 'checkpoints' / 'last.ckpt'
+    capsys.readouterr()
+    for command in ('validate', 'test'):
+        main([command, f'--ckpt_path={path}', '--model.loss=l1', *options])
+        assert '_PSNR' in capsys.readouterr().out
+    main(['test', '--model.model=copy', '--model.loss=l1', *options])
+    out = tmp_path / 'out'
+    only = '--data.modalities=cloudy'
+    main(['predict', f'--ckpt_path={path}', f'--out={out}', *options, only])
+    assert len(list(out.glob('*.tif'))) == 3
+    with pytest.raises(SystemExit, match="image_s1.*'sentinel1'.*sar_channels=0"):
+        main(['fit', TINY, '--model.loss=l1', *options])
+
+
 def test_module_in_the_current_folder(root: Path, tmp_path: Path) -> None:
     """Named as in the tutorial, to train and to test."""
     (tmp_path / 'my_models.py').write_text(

@@ -82,14 +82,15 @@ def test_without_this_package(
         torch.testing.assert_close(output, expected)
 
 
-def test_any_batch_and_size(tmp_path: Path) -> None:
-    model = DSen2CR(features=8, num_blocks=1)
+@pytest.mark.parametrize('channels', [2, 0])
+def test_any_batch_and_size(tmp_path: Path, channels: int) -> None:
+    model = DSen2CR(features=8, num_blocks=1, sar_channels=channels)
     export_model(model, tmp_path / 'model.pt2')
     assert model.training
     assert [path.name for path in tmp_path.iterdir()] == ['model.pt2']
     exported = torch.export.load(tmp_path / 'model.pt2').module()
     for batch_size, *size in SIZES:
-        inputs = torch.rand(batch_size, 4, *size), torch.rand(batch_size, 2, *size)
+        inputs = [torch.rand(batch_size, count, *size) for count in (4, channels)]
         torch.testing.assert_close(exported(*inputs), model.eval()(*inputs))
 
 

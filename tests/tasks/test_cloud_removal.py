@@ -351,6 +351,49 @@ class TestSteps:
         with pytest.raises(KeyError, match=f"no {key}: add '{modality}'"):
             task.training_step(batch, 0)
 
+    @pytest.mark.parametrize(
+        ('model', 'kwargs'),
+        [
+            ('dsen2cr', {**TINY, 'sar_channels': 0}),
+            ('unet', {'sar_channels': 0}),
+            ('copy', None),
+        ],
+    )
+    def test_without_sentinel1(
+        self, batch: Sample, model: str, kwargs: dict[str, Any] | None
+    ) -> None:
+        """Batches may have it, or not."""
+        batch = {
+            key: value.repeat(1, 1, 2, 2) if key.startswith('image') else value
+            for key, value in batch.items()
+        }
+        task = CloudRemoval(model, 'resnet18', model_kwargs=kwargs, loss='l1').eval()
+        assert not task.uses_sentinel1
+        without = {key: value for key, value in batch.items() if key != 'image_s1'}
+        assert torch.equal(
+            task.predict_step(without, 0)['prediction'],
+            task.predict_step(batch, 0)['prediction'],
+        )
+        assert task.training_step(without, 0) == task.training_step(batch, 0)
+        # On a grid of its own
+        coarse = {**batch, 'image_s1': batch['image_s1'][..., ::2, ::2]}
+        assert task.training_step(coarse, 0) == task.training_step(batch, 0)
+
+    @pytest.mark.parametrize('model', ['dsen2cr', 'glfcr', 'unet', Brighten()])
+    def test_needs_sentinel1(self, batch: Sample, model: str | nn.Module) -> None:
+        del batch['image_s1']
+        task = CloudRemoval(model, loss='l1')
+        for step in (task.training_step, task.predict_step):
+            with pytest.raises(KeyError) as error:
+                step(batch, 0)
+            for word in ('image_s1', "'sentinel1'", 'modalities', 'sar_channels=0'):
+                assert word in str(error.value)
+
+    @pytest.mark.parametrize('model', ['glfcr', 'aligncr'])
+    def test_network_of_two_images(self, model: str) -> None:
+        with pytest.raises(ValueError, match='sar_channels .* dsen2cr'):
+            CloudRemoval(model, model_kwargs={'sar_channels': 0})
+
     @pytest.mark.parametrize('key', ['image', 'image_s1'])
     def test_nan(self, batch: Sample, key: str) -> None:
         batch[key][0, 0, 3, 5] = torch.nan

@@ -187,9 +187,18 @@ def test_missing_key(
     batch = make_batch()
     for key in augmentation.keys:
         rest = {name: value for name, value in batch.items() if name != key}
+        if augmentation.is_optional:
+            assert equal(augmentation(p=1)(rest), rest)
+            continue
         message = f"no '{key}', which {augmentation.__name__} needs"
         with pytest.raises(ValueError, match=message):
             augmentation()(rest)
+
+
+def test_radar_is_optional() -> None:
+    """Whoever trains without Sentinel-1 need not change the augmentations."""
+    optional = {kind for kind in CHANGES if kind.is_optional}
+    assert optional == {kind for kind in CHANGES if kind.keys == ('image_s1',)}
 
 
 @each_of_images

@@ -13,6 +13,9 @@ class Copy(nn.Module):
     validated and tested but not fitted.
     """
 
+    #: Number of channels of the Sentinel-1 image.
+    sar_channels = 0
+
     def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
         """Forward pass of the model.
 

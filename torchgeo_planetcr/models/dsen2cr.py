@@ -78,7 +78,7 @@ class DSen2CR(nn.Module):
 
         Args:
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the Sentinel-1 image.
+            sar_channels: Number of channels of the Sentinel-1 image, 0 to do without.
             features: Width of the network.
             num_blocks: Number of residual blocks.
             residual_scale: Factor of the residual branch of each block.

@@ -63,7 +63,7 @@ class EncoderDecoder(nn.Module):
                 those of the whole network: the path of a checkpoint of `planetcr fit`,
                 or of a file with its state dict.
             in_channels: Number of channels of the optical image and of the output.
-            sar_channels: Number of channels of the Sentinel-1 image.
+            sar_channels: Number of channels of the Sentinel-1 image, 0 to do without.
             **kwargs: Additional keyword arguments to pass to the architecture.
 
         Raises:

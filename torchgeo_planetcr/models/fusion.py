@@ -85,7 +85,15 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Con
 
     Returns:
         The convolution.
+
+    Raises:
+        ValueError: If there is nothing to take as input.
     """
+    if not in_channels:
+        raise ValueError(
+            'GLF-CR and Align-CR fuse two images, so in_channels and sar_channels must be '
+            'at least 1: without Sentinel-1, take dsen2cr or an architecture such as unet'
+        )
     padding = kernel_size // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding)
 

@@ -81,6 +81,8 @@ def is_finite(values: Tensor) -> bool:
     Returns:
         True if all are finite.
     """
+    if not values.numel():
+        return True
     # One pass over the values, whereas isfinite takes several
     return bool(torch.stack(values.detach().aminmax()).isfinite().all())
 

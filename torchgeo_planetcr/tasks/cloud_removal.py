@@ -53,11 +53,15 @@ class CloudRemoval(BaseTask):
     :class:`~torchgeo_planetcr.transforms.PlanetCRNormalize`:
 
     * ``image``: cloudy image of shape (B, C, H, W)
-    * ``image_s1``: Sentinel-1 image of shape (B, 2, H, W)
+    * ``image_s1``: Sentinel-1 image of shape (B, 2, H, W), only for models that use it
     * ``image_clear``: clear image of shape (B, C, H, W), not for prediction
     * ``mask_cloud``: cloud mask of shape (B, H, W), 1 cloud and 0 no cloud, only for
       losses that treat clouds differently
     * ``bounds``, ``transform``, ``crs``: georeference, only for prediction
+
+    A model whose attribute ``sar_channels`` is 0 gets a Sentinel-1 image without channels,
+    whether batches have one or not. DSen2-CR and architectures are made so by
+    ``model_kwargs={'sar_channels': 0}``.
 
     .. note::
        A checkpoint holds nothing but tensors and plain Python objects, and no class that
@@ -328,12 +332,18 @@ class CloudRemoval(BaseTask):
                 'optimizer and lr_scheduler among the init_args of the model instead'
             )
 
-    def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
+    @property
+    def uses_sentinel1(self) -> bool:
+        """Whether the model takes Sentinel-1, which one without channels for it does not."""
+        return getattr(self.model, 'sar_channels', None) != 0
+
+    def forward(self, image: Tensor, image_s1: Tensor | None = None) -> Tensor:
         """Restore cloudy images.
 
         Args:
             image: Cloudy optical image of shape (B, C, H, W), normalized to [0, 1].
-            image_s1: Sentinel-1 image of shape (B, 2, H, W), normalized to [0, 1].
+            image_s1: Sentinel-1 image of shape (B, 2, H, W), normalized to [0, 1]. Not
+                needed if the model does not use it.
 
         Returns:
             The restored optical image of shape (B, C, H, W), not clamped.
@@ -341,8 +351,14 @@ class CloudRemoval(BaseTask):
         Raises:
             ValueError: If *image* or *image_s1* has values that are not finite.
         """
+        # Of no channel
+        nothing = image[:, :0]
+        if image_s1 is None:
+            image_s1 = nothing
         # Also here, because a compiled model cannot check values
         check_finite(image, image_s1)
+        if not self.uses_sentinel1:
+            image_s1 = nothing
         restored: Tensor = self.model(image, image_s1)
         return restored
 
@@ -465,7 +481,7 @@ class CloudRemoval(BaseTask):
         Raises:
             KeyError: If the batch lacks a key.
         """
-        prediction = self(*_get(batch, 'image', 'image_s1'))
+        prediction = self(*self._inputs(batch))
         georeference = {key: batch[key] for key in ('bounds', 'transform', 'crs')}
         return {'prediction': prediction, **georeference}
 
@@ -489,6 +505,17 @@ class CloudRemoval(BaseTask):
         """Log test metrics."""
         self._log_metrics(self.test_metrics)
 
+    def _inputs(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
+        """Look up the images that the model is called with."""
+        (image,) = _get(batch, 'image')
+        if 'image_s1' not in batch and self.uses_sentinel1:
+            raise MissingKeyError(
+                "The batch has no image_s1: add 'sentinel1' to the modalities of the data "
+                'set, or train a model without Sentinel-1 (sar_channels=0 in model_kwargs '
+                'of dsen2cr or an architecture)'
+            )
+        return image, batch.get('image_s1')
+
     def _log_metrics(self, metrics: MetricCollection) -> None:
         """Log the metrics of an epoch, and reset them."""
         # Already the same in all processes, which Lightning does not know
@@ -499,7 +526,8 @@ class CloudRemoval(BaseTask):
         self, batch: Sample, batch_idx: int, stage: str, metrics: MetricCollection
     ) -> tuple[Tensor, Tensor]:
         """Restore a batch, log its loss and update the metrics."""
-        image, image_s1, target = _get(batch, 'image', 'image_s1', 'image_clear')
+        image, image_s1 = self._inputs(batch)
+        (target,) = _get(batch, 'image_clear')
         context: Sequence[Tensor] = ()
         if isinstance(self.criterion, CloudAwareLoss):
             context = (image, *_get(batch, 'mask_cloud'))

@@ -25,8 +25,11 @@ class BatchAugmentation(IntensityAugmentationBase2D):
     same kind of device.
     """
 
-    #: Keys that a batch must have. Parameters are drawn for the shape of the first one.
+    #: Keys that belong together. Parameters are drawn for the shape of the first one.
     keys: ClassVar[tuple[str, ...]]
+
+    #: Whether a batch without them is left as it is.
+    is_optional: ClassVar[bool] = False
 
     #: Whether a seed is among the parameters.
     draws_fields: ClassVar[bool] = False
@@ -65,11 +68,13 @@ class BatchAugmentation(IntensityAugmentationBase2D):
             shape and type.
 
         Raises:
-            ValueError: If the batch lacks a key.
+            ValueError: If the batch lacks a key that is not optional.
         """
         if isinstance(input, Tensor):
             return super().forward(input, params, **kwargs)
         missing = [repr(key) for key in self.keys if key not in input]
+        if missing and self.is_optional:
+            return dict(input)
         if missing:
             name = type(self).__name__
             raise ValueError(

@@ -43,10 +43,11 @@ class RandomSpeckle(BatchAugmentation):
     and variance 1 / *L*, independent in VV and VH and in each pixel of Sentinel-1. Real
     images already have speckle, of about five looks in a pixel of 10 m. This adds more.
 
-    In a batch, ``image_s1`` changes.
+    In a batch, ``image_s1`` changes, if it is there.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
+    is_optional: ClassVar[bool] = True
     draws_fields: ClassVar[bool] = True
 
     def __init__(
@@ -122,10 +123,11 @@ class RandomBackscatterGain(BatchAugmentation):
     specified to 1 dB for Sentinel-1, the angle of incidence, and the wetness of the
     soil.
 
-    In a batch, ``image_s1`` changes.
+    In a batch, ``image_s1`` changes, if it is there.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
+    is_optional: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -183,11 +185,12 @@ class RandomModalityDropout(BatchAugmentation):
     was trained with this also restores images without Sentinel-1, if ``image_s1`` is
     the same constant.
 
-    In a batch, ``image_s1`` changes. This augmentation comes after others of
+    In a batch, ``image_s1`` changes, if it is there. This augmentation comes after others of
     ``image_s1``, which would change the constant.
     """
 
     keys: ClassVar[tuple[str, ...]] = ('image_s1',)
+    is_optional: ClassVar[bool] = True
 
     def __init__(
         self, p: float = 0.2, same_on_batch: bool = False, keepdim: bool = False
