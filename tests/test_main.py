@@ -213,6 +213,15 @@ def test_land_cover(
     if config == 'landcover_one_minute':
         run('torchgeo', 'fit', *options)
         assert (tmp_path / 'lightning_logs' / 'version_2' / 'checkpoints').is_dir()
+    out, mosaic = tmp_path / 'out', tmp_path / 'mosaic'
+    more = [f'--out={out}', f'--mosaic={mosaic}', '--dtype=uint8']
+    main(['predict', saved, f'--ckpt_path={checkpoint}', *more])
+    assert len(list(out.iterdir())) == 3
+    for path in (*out.iterdir(), *mosaic.iterdir()):
+        with rasterio.open(path) as image:
+            assert (image.count, image.dtypes[0], image.nodata) == (1, 'uint8', 255)
+            mask = image.dataset_mask().astype(bool)
+            assert image.read(1)[mask].max() < 11
 
 
 @pytest.mark.slow

@@ -347,10 +347,13 @@ class PlanetCRCLI(LightningCLI):
         if self.subcommand == 'fit' or config.get('ckpt_path'):
             return
         init_args = config.model.get('init_args', Namespace())
-        # A class of the user's own may load its weights itself
+        # A class of the user's own may load its weights itself, and weights of an
+        # architecture may be those of its backbone alone
         name = init_args.get('model')
         model = getattr(self.model, 'model', None)
-        is_loaded = init_args.get('weights') and getattr(model, 'has_all_weights', True)
+        is_loaded = getattr(model, 'has_all_weights', False) or (
+            init_args.get('weights') and name in CloudRemoval.models
+        )
         has_weights = next(self.model.parameters(), None) is not None
         if isinstance(name, str) and has_weights and not is_loaded:
             sys.exit(

@@ -14,6 +14,7 @@ from tile_places import make_dataset, place
 
 from torchgeo_planetcr.datasets import NativeSlice
 from torchgeo_planetcr.inference import Blender
+from torchgeo_planetcr.inference.blend import ClassBlender
 from torchgeo_planetcr.samplers import TileSampler
 
 Array = NDArray[np.float32]
@@ -26,12 +27,13 @@ def blend(
     size: int,
     overlap: int,
     keep: Callable[[NativeSlice], bool] | None = None,
+    kind: type[Blender] = Blender,
 ) -> Array:
     """What tiles give, and NaN where there is none."""
     dataset = make_dataset(folder, [(image.shape[1], image.shape[2])])
     sampler = TileSampler(dataset, size=size, overlap=overlap, keep=keep)
     tiles = list(map(place, sampler))
-    blender = Blender(image.shape, tiles[0][2:], overlap)
+    blender = kind(image.shape, tiles[0][2:], overlap)
     result = np.full(image.shape, np.nan, dtype=np.float32)
     times = np.zeros(image.shape[1:], dtype=int)
 
@@ -288,3 +290,49 @@ class TestStrips:
         found = np.isfinite(actual)
         assert np.abs(actual - image)[found].max() < 1e-6
         assert found.all(axis=0).sum() < 1.1 * covered.sum() + 10
+
+
+class TestClassBlender:
+    @pytest.mark.parametrize(
+        ('shape', 'size', 'overlap'),
+        [((130, 97), 48, 16), ((64, 200), 32, 15), ((70, 9000), 64, 24)],
+    )
+    def test_same(
+        self, tmp_path: Path, shape: tuple[int, int], size: int, overlap: int
+    ) -> None:
+        """What tiles agree on."""
+        image = np.random.default_rng(0).integers(0, 255, (1, *shape)).astype('float32')
+        result = blend(
+            tmp_path, image, lambda tile: tile, size, overlap, kind=ClassBlender
+        )
+        assert (np.rint(result) == image).all()
+
+    @pytest.mark.parametrize('shape', [(70, 130), (40, 9000)])
+    def test_no_mean(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        """Each tile says something else: every pixel is from one that covers it."""
+        numbers = iter(range(1000))
+        image = np.zeros((1, *shape), dtype=np.float32)
+        size, overlap = 40, 12
+        result = np.rint(
+            blend(
+                tmp_path,
+                image,
+                lambda tile: np.full_like(tile, next(numbers)),
+                size,
+                overlap,
+                kind=ClassBlender,
+            )
+        )[0]
+        dataset = make_dataset(tmp_path, [shape])
+        seen = np.zeros(shape, dtype=bool)
+        for number, tile in enumerate(
+            map(place, TileSampler(dataset, size=size, overlap=overlap))
+        ):
+            row, col, height, width = tile
+            inside = np.zeros(shape, dtype=bool)
+            inside[row : row + height, col : col + width] = True
+            found = result == number
+            assert found.any()
+            assert not (found & ~inside).any()
+            seen |= found
+        assert seen.all()

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchgeo.datasets import stack_samples
 from torchgeo.datasets.utils import Sample
 from torchgeo.samplers import RandomPatchSampler
-from torchgeo.tasks import BaseTask, PixelwiseRegression
+from torchgeo.tasks import BaseTask, PixelwiseRegression, SemanticSegmentation
 
 from torchgeo_planetcr.datasets import NativeRasterDataset
 from torchgeo_planetcr.inference import GeoTIFFWriter
@@ -158,6 +158,102 @@ class TestOtherTasks:
         assert np.ptp(expected) > 10
         assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
 
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.parametrize(
+        ('kind', 'count'), [('multiclass', 4), ('binary', 1), ('multilabel', 3)]
+    )
+    @pytest.mark.parametrize('dtype', ['float32', 'uint8', 'uint16'])
+    def test_segmentation(
+        self, tmp_path: Path, kind: Any, count: int, dtype: Any
+    ) -> None:
+        """TorchGeo's own task: probabilities, or the class that is most likely."""
+        torch.manual_seed(0)
+        numbers: dict[str, Any] = {
+            f'num_{"labels" if kind == "multilabel" else "classes"}': count
+        }
+        task = SemanticSegmentation(
+            model='fcn', in_channels=3, num_filters=4, task=kind, **numbers
+        ).eval()
+        image = make_array(3, 150, 130)
+        path = write(tmp_path / 'scene.tif', image)
+        batch = {'image': torch.from_numpy(image.astype(np.float32))[None]}
+        with torch.no_grad():
+            found: Any = task.predict_step(batch, 0)
+        expected = found['probabilities'][0].numpy()
+        writer = GeoTIFFWriter(tmp_path / 'out', 32, dtype)
+        loader = make_loader(NativeRasterDataset(path), 96, 32)
+        if dtype == 'uint16' or (kind == 'multilabel' and dtype == 'uint8'):
+            with pytest.raises(ValueError, match='choose .*float32'):
+                predict(writer, task, loader, tmp_path)
+            assert not list(tmp_path.glob('out/*'))
+            return
+        predict(writer, task, loader, tmp_path)
+        with rasterio.open(tmp_path / 'out' / 'scene.tif') as dataset:
+            actual, nodata = dataset.read(), dataset.nodata
+            # Four classes are no bands of PlanetScope
+            assert not any(dataset.descriptions)
+        assert actual.dtype == dtype
+        if dtype == 'float32':
+            assert actual.shape == expected.shape == (count, 150, 130)
+            assert np.abs(actual - expected).max() < 1e-4
+            return
+        assert actual.shape == (1, 150, 130)
+        assert nodata == 255
+        if kind == 'binary':
+            is_clear = np.abs(expected[0] - 0.5) > 1e-4
+            expected = expected[0] >= 0.5
+        else:
+            largest = np.sort(expected, axis=0)
+            is_clear = largest[-1] - largest[-2] > 1e-4
+            expected = expected.argmax(axis=0)
+        assert (actual[0] == expected)[is_clear].all()
+        assert is_clear.mean() > 0.9
+        assert len(np.unique(actual)) > 1
+
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
+    @pytest.mark.parametrize('dtype', ['float32', 'uint8', 'uint16'])
+    @pytest.mark.parametrize(
+        'answer',
+        [
+            lambda image: image[:, 0].long() % 255,
+            lambda image: image[:, :1].int() % 255,
+            lambda image: {'prediction': (image[:, 0] % 255).to(torch.uint8)},
+        ],
+    )
+    def test_classes(
+        self, scenes: Path, tmp_path: Path, dtype: Any, answer: Any
+    ) -> None:
+        """Whole numbers are written as they are, also where 0 is no data in the file."""
+        writer = GeoTIFFWriter(tmp_path / 'out', 16, dtype)
+        predict(
+            writer, Broken(answer), make_loader(NativeRasterDataset(scenes)), tmp_path
+        )
+        for name, source in (('a.tif', 'a.tif'), ('b.tif', 'b.TIF')):
+            with (
+                rasterio.open(scenes / source) as before,
+                rasterio.open(tmp_path / 'out' / name) as after,
+            ):
+                assert (after.count, after.dtypes, after.nodata) == (1, ('uint8',), 255)
+                has_data = before.dataset_mask().astype(bool)
+                expected = np.where(has_data, before.read(1) % 255, 255)
+                assert (after.read(1) == expected).all()
+
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
+    def test_overviews_of_classes(self, tmp_path: Path) -> None:
+        """Classes 1 and 201 in turns have no mean, not even in an overview."""
+        image = np.full((1, 600, 1100), 1, dtype=np.uint16)
+        image[:, ::2, ::3] = 201
+        path = write(tmp_path / 'a.tif', image)
+        writer = GeoTIFFWriter(tmp_path / 'out', 16)
+        loader = make_loader(NativeRasterDataset(path), 256)
+        predict(writer, Broken(lambda x: x[:, 0].long()), loader, tmp_path)
+        with rasterio.open(tmp_path / 'out' / 'a.tif') as dataset:
+            assert dataset.overviews(1)
+        with rasterio.open(tmp_path / 'out' / 'a.tif', overview_level=0) as dataset:
+            assert set(np.unique(dataset.read())) <= {1, 201}
+
     def test_windows(self, scenes: Path, tmp_path: Path) -> None:
         """With other samplers of the package: windows that adjoin, or the center."""
         dataset = NativeRasterDataset(scenes / 'a.tif')
@@ -216,6 +312,32 @@ class TestOtherTasks:
 @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
 @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
 class TestErrors:
+    @pytest.mark.parametrize(
+        ('answer', 'options', 'message'),
+        [
+            (lambda x: x, {'dtype': 'uint8'}, 'uint8 is for classes'),
+            (lambda x: x[:, 0].long() % 9, {'quicklook': True}, 'makes classes'),
+            (
+                lambda x: {'probabilities': x.softmax(1)},
+                {'quicklook': True},
+                'makes probabilities',
+            ),
+        ],
+    )
+    def test_other_content(
+        self,
+        scenes: Path,
+        tmp_path: Path,
+        answer: Any,
+        options: dict[str, Any],
+        message: str,
+    ) -> None:
+        loader = make_loader(NativeRasterDataset(scenes))
+        writer = GeoTIFFWriter(tmp_path / 'out', 16, **options)
+        with pytest.raises(ValueError, match=message):
+            predict(writer, Broken(answer), loader, tmp_path)
+        assert not list(tmp_path.glob('out/*'))
+
     def test_same_names(self, tmp_path: Path) -> None:
         """Two files of one name would be written to one."""
         for name in 'xy':
@@ -282,6 +404,9 @@ class TestErrors:
             (lambda x: x[:, 0], r'makes \(3, 64, 64\) instead'),
             (lambda x: x[:2], r'makes \(2, 3, 64, 64\) instead'),
             (lambda x: x.mean(dim=(2, 3)), r'makes \(3, 3\) instead of images'),
+            (lambda x: x[:, 0].long() - 9999, r'classes from -\d+ to .*from 0 to 254'),
+            (lambda x: x[:, 0].long() * 0 + 255, 'classes from 255 to 255'),
+            (lambda x: {'logits': x}, 'makes logits, .* prediction or probabilities'),
             (lambda x: [x], 'makes list instead of images of shape'),
             (
                 lambda x: x / 0,
@@ -367,7 +492,9 @@ class TestErrors:
 
     def test_dtype(self) -> None:
         dtype: Any = 'int16'
-        with pytest.raises(ValueError, match="dtype='int16' is not one of uint16, flo"):
+        with pytest.raises(
+            ValueError, match="dtype='int16' is not one of uint8, uint16, flo"
+        ):
             GeoTIFFWriter('out', dtype=dtype)
 
 

@@ -92,9 +92,7 @@ class Blender:
         )
         weight *= has_data
         part = self._sums[..., col - self._left :][..., :width]
-        part[-1] += weight
-        for total, band in zip(part[:-1], values, strict=True):
-            total += weight * band
+        self._add(part, values, weight)
 
     def take(self, row: int, col: int) -> Iterator[tuple[int, int, Array]]:
         """Take what lies before the next tile, some columns at a time.
@@ -138,7 +136,7 @@ class Blender:
             count = min(stop - row, rows)
             lines, edge = self._sums[:, :count], self._edge[:, row : row + count]
             size, columns = edge.shape[2], self._right() - self._left
-            lines[..., :size] += edge
+            self._merge(lines[..., :size], edge)
             if self._left < self._last:
                 edge[:] = lines[..., columns : columns + size]
             for col in range(0, columns, COLUMNS):
@@ -152,6 +150,16 @@ class Blender:
                 array[rows - count :] = 0
             self._row += count
 
+    def _add(self, part: Array, values: Array, weight: Array) -> None:
+        """Add weighted values, and their weights, to what is there."""
+        part[-1] += weight
+        for total, band in zip(part[:-1], values, strict=True):
+            total += weight * band
+
+    def _merge(self, part: Array, other: Array) -> None:
+        """Put what two strips say of the same pixels together, in the first one."""
+        part += other
+
     def _strip_of(self, col: int) -> int:
         """First column of the strip of a tile."""
         return col // self._strip * self._strip
@@ -159,6 +167,19 @@ class Blender:
     def _right(self) -> int:
         """First column beyond the strip."""
         return self.width if self._left == self._last else self._left + self._strip
+
+
+class ClassBlender(Blender):
+    """Takes each pixel from the tile that has most weight there, as classes have no mean."""
+
+    def _add(self, part: Array, values: Array, weight: Array) -> None:
+        """Add weighted values, and their weights, where no other tile has more."""
+        self._merge(part, np.concatenate([weight * values, weight[None]]))
+
+    def _merge(self, part: Array, other: Array) -> None:
+        """Put what two tiles or strips say of the same pixels together, in the first one."""
+        better = other[-1] > part[-1]
+        part[:, better] = other[:, better]
 
 
 @lru_cache(maxsize=16)

@@ -11,9 +11,10 @@ from rasterio.merge import merge
 from torchgeo.datasets.utils import Path
 
 from ..raster.cog import write_cog
+from ..raster.read import open_raster
 from ..raster.write import appears_whole, cannot_write, exists_error
 from .origin import Origin, digest, read_origin, say_difference, write_origin
-from .output import name_bands
+from .output import CLASS_TYPE
 
 
 def mosaic_areas(
@@ -69,10 +70,14 @@ def _merge(files: list[str], path: str, origin: Origin | None) -> None:
         raw = os.path.join(os.path.dirname(whole), 'raw.tif')
         try:
             merge(files, dst_path=raw)
-            with rasterio.open(raw, 'r+') as dataset:
-                name_bands(dataset)
+            with (
+                open_raster(files[0], 'GTiff') as first,
+                rasterio.open(raw, 'r+') as dataset,
+            ):
+                dataset.descriptions = first.descriptions
                 write_origin(dataset, origin)
-            write_cog(raw, whole)
+                has_classes = dataset.dtypes[0] == CLASS_TYPE
+            write_cog(raw, whole, has_classes=has_classes)
         # Some errors of GDAL are not OSErrors
         except Exception as error:
             raise cannot_write(path, error) from error

@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader, DatasetWriter
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from torchgeo.datasets.utils import Path
 
@@ -29,22 +29,24 @@ from ..raster.write import appears_whole, cannot_write, unfinished_folder
 from ..scenes.bands import find_planetscope_bands
 from ..scenes.layer import BandFinder, Layer
 from ..scenes.mask import CloudMask
-from .blend import Blender
+from .blend import Blender, ClassBlender
 from .origin import Origin, write_origin
 from .quicklook import draw_quicklook, picture_path
+
+#: What predictions are: (B, C, H, W), but for classes, which are (B, 1, H, W).
+type Content = Literal['image', 'probabilities', 'classes']
+
+#: Type of files.
+type FileType = Literal['uint8', 'uint16', 'float32']
 
 #: Names of the bands that composites and quicklooks are made of.
 BAND_NAMES = MODALITIES['clear'].descriptions
 
+#: Type of files of classes, and their value of pixels without data.
+CLASS_TYPE, NO_CLASS = 'uint8', 255
 
-def name_bands(dataset: DatasetWriter) -> None:
-    """Name the bands of an image of B, G, R and NIR as products do.
-
-    Args:
-        dataset: GeoTIFF that is written; one with another number of bands keeps its names.
-    """
-    if dataset.count == len(BAND_NAMES):
-        dataset.descriptions = BAND_NAMES
+#: How far probabilities of classes of which one is true may be from a sum of 1.
+MAX_ERROR_OF_SUM = 0.01
 
 
 class OutputFile:
@@ -58,12 +60,13 @@ class OutputFile:
         path: Path,
         source: Path,
         overlap: int = 0,
-        dtype: Literal['uint16', 'float32'] = 'float32',
+        dtype: FileType = 'float32',
         bands: Sequence[int] | None = None,
         mask: Path | None = None,
         quicklook: bool = False,
         region: tuple[int, int, int, int] | None = None,
         origin: Origin | None = None,
+        content: Content = 'image',
     ) -> None:
         """Initialize a new OutputFile instance.
 
@@ -72,7 +75,8 @@ class OutputFile:
             source: File that is predicted, whose grid and value of pixels without data it
                 takes over.
             overlap: Number of pixels that neighboring tiles share.
-            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
+            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are,
+                'uint8' for the most likely class, as which classes are always written.
             bands: Bands of *source* that say where it has data, from 1 (defaults to all).
                 For a composite and a quicklook those of B, G, R and NIR (defaults to those
                 of PlanetScope's products).
@@ -81,13 +85,19 @@ class OutputFile:
             region: Part of *source* that windows cover, beyond which nothing is written:
                 first row and column, number of rows and columns (defaults to all of it).
             origin: What the file is made of and with, which it tells.
+            content: What predictions are: images, probabilities of classes, or classes.
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If *source* or *mask* are not what is expected.
+            ValueError: If *source* or *mask* are not what is expected, or if *dtype* is
+                not for what predictions are.
         """
-        self.path, self.dtype, self.quicklook = os.fspath(path), dtype, quicklook
         self._is_optical = mask is not None or quicklook
+        _check_type(dtype, content, self._is_optical)
+        self._content, self._has_classes = content, False
+        if content == 'classes' or dtype == CLASS_TYPE:
+            dtype, self._has_classes = CLASS_TYPE, True
+        self.path, self.dtype, self.quicklook = os.fspath(path), dtype, quicklook
         self._origin = origin
         find_bands: BandFinder | None = None
         if self._is_optical:
@@ -96,7 +106,7 @@ class OutputFile:
             find_bands = functools.partial(_known_bands, bands=bands)
         with ExitStack() as stack:
             self._source = stack.enter_context(Layer(source, find_bands))
-            self.nodata = self._source.nodata
+            self.nodata = NO_CLASS if self._has_classes else self._source.nodata
             if dtype == 'uint16' and self.nodata not in range(65536):
                 raise ValueError(
                     f'{source} has {self.nodata} where it has no data, which uint16 does '
@@ -152,7 +162,8 @@ class OutputFile:
         if self._raw is None:
             self._raw = self._create(bands)
             shape = bands, *self._region[2:]
-            self._blender = Blender(shape, (height, width), self._overlap)
+            kind = ClassBlender if self._content == 'classes' else Blender
+            self._blender = kind(shape, (height, width), self._overlap)
         x, y = window.x, window.y
         part = self._source.grid.snap((x.start, y.start, x.stop, y.stop))
         if (part.height, part.width) != (height, width):
@@ -190,7 +201,7 @@ class OutputFile:
 
     def _compress(self, *paths: str) -> None:
         """Make a cloud-optimized GeoTIFF, the last of *paths*, and a picture meanwhile."""
-        build_overviews(self._raw)
+        build_overviews(self._raw, self._has_classes)
         self._raw.close()
         raw, whole = self._raw.name, paths[-1]
         scale = REFLECTANCE_SCALE if self.dtype == 'float32' else 1
@@ -199,7 +210,7 @@ class OutputFile:
                 executor.submit(draw_quicklook, path, self._source, raw, scale)
                 for path in paths[:-1]
             ]
-            write_cog(raw, whole, self._blocks)
+            write_cog(raw, whole, self._blocks, self._has_classes)
             for picture in drawing:
                 picture.result()
 
@@ -218,7 +229,7 @@ class OutputFile:
             driver='GTiff',
             height=grid.height,
             width=grid.width,
-            count=count,
+            count=1 if self._has_classes else count,
             dtype=self.dtype,
             nodata=self.nodata,
             # In the words of the file, which may be others for the same CRS
@@ -231,7 +242,8 @@ class OutputFile:
             # Lines without a tile are not written, and have no data
             sparse_ok=True,
         )
-        name_bands(raw)
+        if self._content == 'image' and count == len(BAND_NAMES):
+            raw.descriptions = BAND_NAMES
         write_origin(raw, self._origin)
         return raw
 
@@ -241,7 +253,10 @@ class OutputFile:
         for row, col, values in parts:
             height, width = values.shape[1:]
             part = self._source.grid.window(top + row, left + col, height, width)
-            values = self._convert(values, part)
+            if self._has_classes:
+                values = self._find_classes(values)
+            else:
+                values = self._convert(values, part)
             has_data = ~np.isnan(values[0])
             if not has_data.all():
                 values[:, ~has_data] = self.nodata
@@ -264,6 +279,23 @@ class OutputFile:
                 max(top, 0) : top + BLOCK_SIZE, max(left, 0) : left + BLOCK_SIZE
             ]
             self._blocks[block] |= part.any()
+
+    def _find_classes(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Find the class of each pixel, (1, H, W), NaN where there is no data."""
+        has_data = ~np.isnan(values[:1])
+        if self._content == 'classes':
+            classes = np.rint(values)
+        elif len(values) == 1:
+            classes = values >= 0.5
+        else:
+            error = np.abs(values.sum(axis=0, keepdims=True) - 1)
+            if (error[has_data] > MAX_ERROR_OF_SUM).any():
+                raise ValueError(
+                    f'{self.path}: the probabilities of a pixel do not sum to 1, so several '
+                    'classes may be true and none is the most likely: choose float32'
+                )
+            classes = values.argmax(axis=0)[None]
+        return np.where(has_data, classes, np.float32(np.nan))
 
     def _convert(
         self, values: NDArray[np.float32], window: Grid
@@ -295,6 +327,25 @@ class OutputFile:
         if is_dark.any():
             values[is_dark & ~np.asarray(is_kept)] = self.nodata + step
         return values
+
+
+def _check_type(dtype: FileType, content: Content, is_optical: bool) -> None:
+    """Refuse a type that is not for what predictions are."""
+    if content == 'image' and dtype == CLASS_TYPE:
+        raise ValueError(
+            'dtype=uint8 is for classes, and the model makes images: choose uint16 for '
+            'reflectance, or float32'
+        )
+    if content == 'probabilities' and dtype == 'uint16':
+        raise ValueError(
+            'dtype=uint16 is for reflectance, and the model makes probabilities: choose '
+            'uint8 for the most likely class, or float32 for the probabilities'
+        )
+    if content != 'image' and is_optical:
+        raise ValueError(
+            f'the model makes {content}, and composites and quicklooks are made of images '
+            'of B, G, R and NIR'
+        )
 
 
 def _known_bands(dataset: DatasetReader, bands: Sequence[int]) -> Sequence[int]:

@@ -97,7 +97,7 @@ class PlanetCRTrainer(Trainer):
         ckpt_path: str | pathlib.Path | None = None,
         weights_only: bool | None = None,
         out: Path = 'predictions',
-        dtype: Literal['uint16', 'float32'] = 'uint16',
+        dtype: Literal['uint8', 'uint16', 'float32'] = 'uint16',
         mosaic: Path | None = None,
         overwrite: bool = False,
     ) -> Any:
@@ -114,7 +114,8 @@ class PlanetCRTrainer(Trainer):
             ckpt_path: Path of the checkpoint
             weights_only: Whether to load nothing but tensors and plain Python objects
             out: Folder to write PATCH.tif to, on the grid of each patch
-            dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance
+            dtype: 'uint16' for reflectance x 10000, 'float32' for reflectance or the
+                probabilities of classes, 'uint8' for the most likely class
             mosaic: Folder to write AREA.tif to, in which the patches of each area are put
                 together
             overwrite: Replace predictions that exist

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from ..raster.write import check_absent, exists_error
 from ..samplers.native import pixel_ranges
 from ..scenes.files import SUFFIXES
 from .origin import Origin, describe, file_stamp, read_origin, say_difference
-from .output import OutputFile
+from .output import NO_CLASS, Content, FileType, OutputFile
 
 #: Exit status of a process that was told to end.
 TERMINATED = 143
@@ -44,7 +44,8 @@ class GeoTIFFWriter(BasePredictionWriter):
     the model, and appears under its name when it is whole.
 
     For any TorchGeo task whose ``predict_step`` returns images, (B, C, H, W), as they are
-    or as ``prediction``, and any
+    or as ``prediction``, probabilities of classes, (B, C, H, W), as ``probabilities``, or
+    whole numbers of classes, (B, H, W), from 0 to 254; and any
     :class:`~torchgeo_planetcr.datasets.NativeRasterDataset` with a sampler of this
     package: :class:`~torchgeo_planetcr.samplers.TileSampler` for scenes, so that each
     process takes whole ones, or
@@ -58,7 +59,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         self,
         out: Path | Mapping[str, Path],
         overlap: int = 0,
-        dtype: Literal['uint16', 'float32'] = 'float32',
+        dtype: FileType = 'float32',
         bands: Mapping[str, Sequence[int]] | None = None,
         masks: Mapping[str, Path] | None = None,
         quicklook: bool = False,
@@ -72,8 +73,11 @@ class GeoTIFFWriter(BasePredictionWriter):
         Args:
             out: Folder to write to, or the GeoTIFF to write for each file.
             overlap: Number of pixels that neighboring windows share, half of which is
-                thrown away, while they fade into each other over the rest.
-            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are.
+                thrown away, while they fade into each other over the rest. Classes do
+                not fade: each pixel is taken from the window that weighs most.
+            dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are,
+                'uint8' for the most likely class of probabilities, 255 without data.
+                Classes are always written as this one.
             bands: Bands by file, from 1, that say where it has data (defaults to all).
                 For composites and quicklooks those of B, G, R and NIR (defaults to those
                 of PlanetScope's products of four and eight bands).
@@ -91,8 +95,8 @@ class GeoTIFFWriter(BasePredictionWriter):
             ValueError: If *dtype* is unknown.
         """
         super().__init__('batch')
-        if dtype not in ('uint16', 'float32'):
-            raise ValueError(f'dtype={dtype!r} is not one of uint16, float32')
+        if dtype not in get_args(FileType.__value__):
+            raise ValueError(f'dtype={dtype!r} is not one of uint8, uint16, float32')
         self.out, self.name, self.overwrite = out, name, overwrite
         self.masks, self.bands = masks or {}, bands or {}
         self.options: dict[str, Any] = {
@@ -103,6 +107,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         self.settings, self.origins = settings, origins
         #: Files whose GeoTIFFs were there already.
         self.finished: frozenset[str] = frozenset()
+        self._content: Content = 'image'
         #: GeoTIFFs that this process has written.
         self.written: list[str] = []
         #: Why files could not be predicted, of those that this process has tried.
@@ -197,8 +202,8 @@ class GeoTIFFWriter(BasePredictionWriter):
         Args:
             trainer: The trainer.
             pl_module: The task.
-            prediction: Images of shape (B, C, H, W), or a dictionary with
-                ``prediction``.
+            prediction: Images of shape (B, C, H, W), classes of shape (B, H, W), or a
+                dictionary with one of them as ``prediction``, or with ``probabilities``.
             batch_indices: Windows of the batch.
             batch: The batch.
             batch_idx: Number of the batch.
@@ -211,9 +216,7 @@ class GeoTIFFWriter(BasePredictionWriter):
             ValueError: If the windows do not say of which file they are, or if the
                 prediction is no image of them.
         """
-        images = (
-            prediction['prediction'] if isinstance(prediction, dict) else prediction
-        )
+        images, self._content = _take(prediction)
         if trainer.received_sigterm:
             # Lightning looks for it in training alone
             raise SIGTERMException(TERMINATED)
@@ -223,7 +226,7 @@ class GeoTIFFWriter(BasePredictionWriter):
                 'windows do not say of which file they are: use a sampler of '
                 'torchgeo_planetcr'
             )
-        _check(images, batch['image'], windows)
+        _check(images, self._content, batch['image'], windows)
         array = images.float().cpu().numpy()
         count = len(windows)
         has_data = [None] * count
@@ -334,6 +337,7 @@ class GeoTIFFWriter(BasePredictionWriter):
             mask=mask,
             region=region,
             origin=self.origins.get(filepath),
+            content=self._content,
             **self.options,
         )
 
@@ -379,7 +383,30 @@ def _source_files(index: GeoDataFrame) -> dict[str, dict[str, str]]:
     }
 
 
-def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
+def _take(prediction: Any) -> tuple[Any, Content]:
+    """Take the images of a prediction, and tell what they are."""
+    content: Content = 'image'
+    if isinstance(prediction, dict):
+        if 'prediction' in prediction:
+            prediction = prediction['prediction']
+        elif 'probabilities' in prediction:
+            prediction, content = prediction['probabilities'], 'probabilities'
+        else:
+            raise ValueError(
+                f'the model makes {", ".join(map(str, prediction))}, of which nothing is '
+                'called prediction or probabilities'
+            )
+    if isinstance(prediction, Tensor) and not prediction.is_floating_point():
+        if prediction.ndim == 3:
+            prediction = prediction[:, None]
+        if prediction.ndim == 4 and prediction.shape[1] == 1:
+            content = 'classes'
+    return prediction, content
+
+
+def _check(
+    images: Any, content: Content, inputs: Tensor, windows: Sequence[NativeSlice]
+) -> None:
     """Refuse predictions that are not images of their windows."""
     size = (*inputs.shape[-2:],)
     found = (*images.shape,) if isinstance(images, Tensor) else type(images).__name__
@@ -388,7 +415,13 @@ def _check(images: Any, inputs: Tensor, windows: Sequence[NativeSlice]) -> None:
     ):
         raise ValueError(
             f'the model makes {found} instead of images of shape '
-            f'({len(windows)}, bands, {size[0]}, {size[1]})'
+            f'({len(windows)}, bands, {size[0]}, {size[1]}), or of classes as whole '
+            f'numbers of shape ({len(windows)}, {size[0]}, {size[1]})'
+        )
+    if content == 'classes' and not 0 <= images.min() <= images.max() < NO_CLASS:
+        raise ValueError(
+            f'the model makes classes from {int(images.min())} to {int(images.max())}: '
+            f'number them from 0 to {NO_CLASS - 1}'
         )
     if not is_finite(images):
         x, y = windows[0].x, windows[0].y

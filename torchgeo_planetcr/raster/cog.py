@@ -26,37 +26,56 @@ OPTIONS: dict[str, Any] = {
     'level': 1,
     'predictor': 'YES',
     'blocksize': BLOCK_SIZE,
-    'overview_resampling': 'average',
     'bigtiff': 'IF_SAFER',
     'num_threads': 'ALL_CPUS',
 }
 
 
-def write_cog(source: str, path: str, blocks: NDArray[np.bool_] | bool = True) -> None:
+def write_cog(
+    source: str,
+    path: str,
+    blocks: NDArray[np.bool_] | bool = True,
+    has_classes: bool = False,
+) -> None:
     """Make a cloud-optimized GeoTIFF of another GeoTIFF, and check that both are whole.
 
     Args:
         source: GeoTIFF that was written before.
         path: GeoTIFF to write.
         blocks: Which blocks *source* must have, by row and column (defaults to all).
+        has_classes: Whether its values are classes, of which there is no mean.
 
     Raises:
         OSError: If one of them is not whole, as after writing to a full disk.
         RasterioError: If one of them cannot be read or written.
     """
     check_whole(source, blocks)
-    rasterio.shutil.copy(source, path, **OPTIONS)
+    resampling = resample_overviews(has_classes).name
+    rasterio.shutil.copy(source, path, overview_resampling=resampling, **OPTIONS)
     check_whole(path)
 
 
-def build_overviews(dataset: DatasetWriter) -> None:
+def resample_overviews(has_classes: bool) -> Resampling:
+    """Tell how overviews are made.
+
+    Args:
+        has_classes: Whether values are classes.
+
+    Returns:
+        The most frequent class, or the mean.
+    """
+    return Resampling.mode if has_classes else Resampling.average
+
+
+def build_overviews(dataset: DatasetWriter, has_classes: bool = False) -> None:
     """Make overviews, halved until one block holds all of the raster.
 
     Args:
         dataset: GeoTIFF that is written.
+        has_classes: Whether its values are classes.
     """
     blocks = math.ceil(max(dataset.shape) / BLOCK_SIZE)
     levels = [2**level for level in range(1, (blocks - 1).bit_length() + 1)]
     if levels:
         with rasterio.Env(GDAL_NUM_THREADS='ALL_CPUS'):
-            dataset.build_overviews(levels, Resampling.average)
+            dataset.build_overviews(levels, resample_overviews(has_classes))
