@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchgeo.tasks import BaseTask, SemanticSegmentation
 from torchvision.models import alexnet
 
-from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate
+from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate, remove_clouds
 from torchgeo_planetcr.datasets.index import FILENAME, IndexWarning
 from torchgeo_planetcr.evaluation import EvaluationPatches
 from torchgeo_planetcr.evaluation.evaluate import choose_protocol
@@ -701,6 +701,33 @@ class TestMissingModalities:
             evaluate(own_tree, ['copy'], tmp_path / 'none', **arguments)
 
 
+@pytest.mark.parametrize('dtype', ['uint16', 'float32'])
+def test_folder_of_remove_clouds(
+    own_root: Path, tmp_path: Path, dtype: Literal['uint16', 'float32']
+) -> None:
+    """What it makes of the test split has the figures of the network itself."""
+    (path,) = own_root.glob('test/planet_cloudy_summer/*/*.tif')
+    with rasterio.open(path, 'r+') as dst:
+        array = dst.read()
+        # The scene and what is made of it have no data there
+        array[:, 120:170, :150] = 0
+        dst.write(array)
+    clear, out = tmp_path / 'clear', tmp_path / 'out'
+    scenes, s1 = (
+        sorted(own_root.glob(f'test/{folder}_*/*/*.tif'))
+        for folder in ('planet_cloudy', 'S1')
+    )
+    remove_clouds(OfImages(), scenes, s1, clear, dtype=dtype, accelerator='cpu')
+    assert len(list(clear.rglob('*.png'))) == 3
+    options = [f'--size={SIZE}', '--accelerator=cpu', f'--out={out}']
+    main(['evaluate', str(own_root), 'copy', f'theirs={clear}', *options])
+    figures = load(out).figures()
+    pd.testing.assert_frame_equal(
+        figures.loc['theirs'], figures.loc['copy'], rtol=1e-4, check_dtype=False
+    )
+    assert figures.loc['copy']['value'].notna().any()
+
+
 def test_lpips(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
     os.makedirs(os.path.dirname(LPIPS.weights_path()))
@@ -740,7 +767,6 @@ class OfImages(nn.Module):
     sar_channels = 0
 
     def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
-        assert image_s1.shape == (len(image), 0, *image.shape[-2:])
         return image
 
 

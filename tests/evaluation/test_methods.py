@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
@@ -342,6 +343,123 @@ class TestPredictions:
         description = MethodDescription('predictions', str(folder), digest)
         assert method.describe() == description
 
+    @pytest.mark.parametrize('prefix', ['planet_cloudy', 'planet_cloudfree'])
+    def test_names_of_the_archive(
+        self, windows: EvaluationPatches, images: Image, tmp_path: Path, prefix: str
+    ) -> None:
+        """As `planetcr remove-clouds` keeps them, with what others leave beside them."""
+        folder = tmp_path / 'out'
+        for number, name in enumerate(windows.names):
+            path = folder / f'{prefix}_{name}.tif'
+            write_tif(path, images[number], windows, number)
+            path.with_suffix('.png').write_bytes(b'quicklook')
+            path.with_name(f'._{path.name}').write_bytes(b'of another system')
+        found = Predictions(folder, windows)
+        for number, image in enumerate(images):
+            expected = image[:, 130:170, 130:170] / 10000
+            np.testing.assert_allclose(found.read(number), expected, rtol=1e-6)
+        other = folder / f'{windows.names[1]}.npy'
+        np.save(other, images[1])
+        with pytest.raises(ValueError, match='are of the same patch') as error:
+            Predictions(folder, windows)
+        assert str(other) in str(error.value)
+        assert f'{prefix}_{windows.names[1]}.tif' in str(error.value)
+
+    @pytest.mark.parametrize(
+        'order',
+        [
+            ('red', 'green', 'blue', 'nir'),
+            ('N', 'B', 'G', 'R'),
+            ('SR_blue', 'SR_nir', 'SR_green', 'SR_red'),
+            # https://docs.planet.com/data/imagery/planetscope/psscene
+            (
+                'coastal_blue',
+                'blue',
+                'green_i',
+                'green',
+                'yellow',
+                'red',
+                'rededge',
+                'nir',
+            ),
+        ],
+    )
+    @pytest.mark.parametrize('compress', [None, 'deflate'])
+    def test_names_of_bands(
+        self,
+        windows: EvaluationPatches,
+        images: Image,
+        tmp_path: Path,
+        order: tuple[str, ...],
+        compress: str | None,
+    ) -> None:
+        bands = [name.lower().removeprefix('sr_') for name in order]
+        bands = [
+            {'b': 'blue', 'g': 'green', 'r': 'red', 'n': 'nir'}.get(b, b) for b in bands
+        ]
+        for number, name in enumerate(windows.names):
+            of_band = dict(zip(('blue', 'green', 'red', 'nir'), images[number]))
+            array = np.stack([of_band.get(band, images[0, 0] // 2) for band in bands])
+            path = write_tif(
+                tmp_path / f'{name}.tif', array, windows, number, compress=compress
+            )
+            with rasterio.open(path, 'r+') as dst:
+                dst.descriptions = order
+        method = Predictions(tmp_path, windows)
+        for number, image in enumerate(images):
+            expected = image[:, 130:170, 130:170] / 10000
+            np.testing.assert_allclose(method.read(number), expected, rtol=1e-6)
+
+    def test_declared_scale(
+        self, windows: EvaluationPatches, images: Image, tmp_path: Path
+    ) -> None:
+        """What a file says of its values decides, as in Landsat's products.
+
+        https://www.usgs.gov/faqs/how-do-i-use-a-scale-factor-landsat-level-2-science-products
+        says that 18639 is 0.313.
+        """
+        array = np.full((4, 300, 300), 18639, dtype=np.uint16)
+        array[3] = 7273
+        for number, name in enumerate(windows.names):
+            path = write_tif(tmp_path / f'{name}.tif', array, windows, number, nodata=0)
+            with rasterio.open(path, 'r+') as dst:
+                dst.scales, dst.offsets = 4 * [0.0000275], 4 * [-0.2]
+        found = Predictions(tmp_path, windows).read(1)
+        expected = [0.3125725, 0.3125725, 0.3125725, 0.0000075]
+        np.testing.assert_allclose(found[:, 0, 0], expected, atol=1e-7)
+        assert found.shape == (4, 40, 40)
+        with rasterio.open(path, 'r+') as dst:
+            dst.scales, dst.offsets = 4 * [0.0001], 4 * [0]
+        found = Predictions(tmp_path, windows).read(2)
+        np.testing.assert_allclose(found[:, 0, 0], [1.8639, 1.8639, 1.8639, 0.7273])
+
+    @pytest.mark.parametrize('nodata', [0, -9999, np.nan])
+    def test_no_data_in_the_cloudy_image_either(
+        self,
+        windows: EvaluationPatches,
+        images: Image,
+        batch: Sample,
+        tmp_path: Path,
+        nodata: float,
+    ) -> None:
+        """It counts as 0, as it does there; elsewhere it is refused."""
+        for number, name in enumerate(windows.names):
+            array = as_float(1 + images[number])
+            array[:, 150, 150:155] = nodata
+            path = tmp_path / f'{name}.tif'
+            write_tif(path, array, windows, number, nodata=nodata)
+        method = Predictions(tmp_path, windows)
+        image = batch['image'].clone()
+        image[:, :, 20, 20:25] = 0
+        restored = method({**batch, 'image': image, 'patch': torch.tensor([2, 0])})
+        expected = as_float(1 + images[[2, 0], :, 130:170, 130:170])
+        expected[:, :, 20, 20:25] = 0
+        np.testing.assert_array_equal(restored, expected)
+        image[1, :, 20, 24] = 0.1
+        with pytest.raises(ValueError, match='1 pixels without data') as error:
+            method({**batch, 'image': image, 'patch': torch.tensor([2, 0])})
+        assert windows.names[0] in str(error.value)
+
     def test_windows(
         self, windows: EvaluationPatches, images: Image, tmp_path: Path
     ) -> None:
@@ -466,7 +584,7 @@ BAD_VALUES: Mapping[str, tuple[Callable[[Image], Image], str]] = {
 }
 
 #: What of this headers say already.
-HEADERS = {'.tif': ('bands',), '.npy': ('uint8', 'complex', 'bands')}
+HEADERS = {'.tif': ('uint8', 'complex', 'bands'), '.npy': ('uint8', 'complex', 'bands')}
 
 #: Reflectance in other units that are not obvious.
 UNITS: Mapping[str, Callable[[Image], Image]] = {
@@ -569,6 +687,42 @@ class TestBadPredictions:
         write_tif(folder / f'{windows.names[2]}.tif', array, windows, 2, **options)
         is_of_header = not kind.startswith('nodata')
         (check_header if is_of_header else check)(folder, '.tif', windows, match)
+
+    @pytest.mark.parametrize(
+        'names',
+        [
+            ('B1', 'B2', 'B3', 'B4'),
+            ('red', 'green', 'blue', 'sigma'),
+            ('blue', 'green', 'red', None),
+        ],
+    )
+    def test_unclear_names_of_bands(
+        self,
+        windows: EvaluationPatches,
+        images: Image,
+        folder: Path,
+        names: tuple[str, ...],
+    ) -> None:
+        path = folder / f'{windows.names[2]}.tif'
+        write_tif(path, images[2], windows, 2)
+        with rasterio.open(path, 'r+') as dst:
+            dst.descriptions = names
+        check_header(folder, '.tif', windows, 'call the bands blue, green, red, nir')
+
+    def test_colors_instead_of_names(
+        self, windows: EvaluationPatches, images: Image, folder: Path
+    ) -> None:
+        """Red, green and blue first is what B, G, R and NIR cannot be."""
+        path = folder / f'{windows.names[2]}.tif'
+        write_tif(path, images[2], windows, 2, photometric='RGB')
+        check_header(folder, '.tif', windows, 'red, green, blue.*call the bands')
+
+    def test_five_bands_without_names(
+        self, windows: EvaluationPatches, images: Image, folder: Path
+    ) -> None:
+        path = folder / f'{windows.names[2]}.tif'
+        write_tif(path, images[2][[0, 1, 2, 3, 3]], windows, 2)
+        check_header(folder, '.tif', windows, '5 bands without names: call the bands')
 
     @pytest.mark.parametrize('nodata', [0, 11000])
     def test_nodata_of_some_bands(

@@ -35,12 +35,21 @@ COMMON_WORDS = frozenset(
     )
 )
 
+#: What to do about a file that does not say which band is which.
+ADVICE = (
+    f'give the positions of {", ".join(MODALITIES["cloudy"].bands)}, for example '
+    '`--bands 3 2 1 4` (bands=[3, 2, 1, 4]) if they are red, green, blue and NIR'
+)
+
 #: Names that programs give to bands by their position.
 POSITION = re.compile(r'(band|layer|channel)[ _-]?(\d+)', re.IGNORECASE)
 
 
 def find_bands(
-    path: str, count: int, names: Sequence[str | None] | None = None
+    path: str,
+    count: int,
+    names: Sequence[str | None] | None = None,
+    advice: str = ADVICE,
 ) -> list[int]:
     """Find B, G, R and NIR.
 
@@ -48,6 +57,7 @@ def find_bands(
         path: The file, for errors.
         count: Number of its bands.
         names: Names of its bands, None for those without.
+        advice: What to do if they are unclear, for errors.
 
     Returns:
         Their positions, from 1: by the names, or without names those of PlanetScope's
@@ -64,10 +74,6 @@ def find_bands(
             '' if _is_position(name or '', place) else (name or '')
             for place, name in enumerate(names, start=1)
         ]
-    )
-    advice = (
-        f'give the positions of {", ".join(MODALITIES["cloudy"].bands)}, for example '
-        '`--bands 3 2 1 4` (bands=[3, 2, 1, 4]) if they are red, green, blue and NIR'
     )
     if not any(names):
         if count not in PRODUCTS:

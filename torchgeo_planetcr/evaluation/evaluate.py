@@ -148,8 +148,9 @@ def evaluate(
     Args:
         root: Folder that holds ``train`` and ``test``.
         methods: What to evaluate: 'copy' (the cloudy image), paths of checkpoints, and
-            folders of predictions made elsewhere, called PATCH.tif or PATCH.npy; each
-            also as NAME=PATH.
+            folders of predictions made elsewhere, called PATCH.tif or PATCH.npy, or as
+            :func:`~torchgeo_planetcr.inference.remove_clouds` calls them; each also as
+            NAME=PATH.
         out: Folder to write to.
         split: One of 'train', 'val' and 'test'.
         protocol: 'standard', or 'reference' for what the authors of Planet-CR do.

@@ -3,22 +3,30 @@
 
 """Methods to evaluate: models, the untouched input, and predictions made elsewhere."""
 
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.io import DatasetReader
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Path, Sample
 
+from ..datasets.band_names import find_bands
 from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE
 from ..raster.header import RasterHeader
-from ..raster.read import read_array_header, read_pixels, read_raster_header
+from ..raster.read import (
+    open_raster,
+    read_array_header,
+    read_pixels,
+    read_raster_header,
+)
 from ..tasks import load_task
 from .patches import EvaluationPatches, file_hash, fingerprint
 
@@ -37,12 +45,19 @@ MAX_NAMES = 5
 #: Names that a method cannot have, because images of the data have them.
 RESERVED = ('clear', 'cloudy')
 
-#: Suffixes of predictions.
+#: Suffixes of predictions, and what may come before the name of a patch: that of the image
+#: which was restored, as `planetcr remove-clouds` keeps it, or of the one it stands for.
 SUFFIXES = ('.tif', '.tiff', '.npy')
+PREFIXES = tuple(f'{MODALITIES[name].folder}_' for name in ('cloudy', 'clear'))
 
 #: Advice on files whose values are in another unit.
 HOW_TO_SAVE = (
     f'save reflectance as float32, or reflectance x {REFLECTANCE_SCALE} as uint16'
+)
+
+#: Advice on files whose bands are unclear.
+HOW_TO_NAME = (
+    f'call the bands {", ".join(MODALITIES["clear"].descriptions)}, in whatever order'
 )
 
 
@@ -144,13 +159,31 @@ class Copy(Method):
         return NetworkDescription(self.kind, None, None, 'copy')
 
 
+#: By what values are multiplied and what is added then to get reflectance, for each band, of
+#: shape (4, 1, 1).
+type Scaling = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class Raster(NamedTuple):
+    """What is known of a GeoTIFF of a prediction."""
+
+    header: RasterHeader
+
+    #: Positions of B, G, R and NIR, from 1.
+    bands: Sequence[int]
+
+    #: None if the file declares none.
+    scaling: Scaling | None
+
+
 class Predictions(Method):
     """Images that were made elsewhere, one for each patch.
 
-    They are called ``<patch>.tif`` or ``<patch>.npy``, in any subfolder. Whole numbers
-    are reflectance x 10000 and floating-point numbers reflectance. They cover the patch
-    or the evaluated window: a GeoTIFF by its georeference, an array of shape (4, H, W)
-    by its size.
+    They are called ``<patch>.tif`` or ``<patch>.npy``, or as the cloudy or the clear image
+    of the patch is, in any subfolder. Unless a GeoTIFF declares a scale, whole numbers are
+    reflectance x 10000 and floating-point numbers reflectance. They cover the patch or the
+    evaluated window: a GeoTIFF by its georeference, an array of shape (4, H, W) by its
+    size. Bands of a GeoTIFF are taken by their names, if it has any.
     """
 
     def __init__(self, folder: Path, patches: EvaluationPatches) -> None:
@@ -184,12 +217,14 @@ class Predictions(Method):
                 f'{_enumerate(surplus)}: take them out, or evaluate their split'
             )
         self.files = [files[name] for name in names]
-        #: Headers of the GeoTIFFs, read now so that errors do not come after hours.
-        self.headers = [self._check(number) for number in range(len(names))]
+        #: The GeoTIFFs, looked at now so that errors do not come after hours, None for
+        #: arrays.
+        self.rasters = [self._check(number) for number in range(len(names))]
 
     def forward(self, batch: Sample) -> Tensor:
         """Read the images of a batch, see :meth:`Method.forward`."""
-        arrays = [self.read(number) for number in batch['patch'].tolist()]
+        has_data = (batch['image'] != 0).any(dim=1).cpu().numpy()
+        arrays = list(map(self.read, batch['patch'].tolist(), has_data))
         images = torch.from_numpy(np.stack(arrays)).to(batch['image'].device)
         means = (image.mean(dim=(1, 2, 3)) for image in (images, batch['image_clear']))
         for number, mean, target in zip(batch['patch'], *means):
@@ -206,11 +241,16 @@ class Predictions(Method):
         files = {os.path.relpath(path, self.folder): path for path in self.files}
         return MethodDescription(self.kind, str(self.folder), fingerprint(files))
 
-    def read(self, number: int) -> NDArray[np.float32]:
+    def read(
+        self, number: int, has_data: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """Read the image of the window of a patch.
 
         Args:
             number: Number of the patch.
+            has_data: Where the cloudy image has data, of shape (H, W) (defaults to
+                everywhere). A GeoTIFF may have none elsewhere, which counts as 0, as in
+                the cloudy image.
 
         Returns:
             Reflectance of shape (4, H, W).
@@ -219,40 +259,53 @@ class Predictions(Method):
             OSError: If the file cannot be read.
             ValueError: If its size, place, type or values cannot be right.
         """
-        path, window = self.files[number], self.patches.window_grid(number)
-        header = self.headers[number]
+        path, raster = self.files[number], self.rasters[number]
         try:
-            if header is None:
-                array = np.load(path, allow_pickle=False)
-                if array.shape[1:] != (window.height, window.width):
-                    row, col = self.patches.patch_grid(number).offset(window)
-                    array = array[
-                        :, row : row + window.height, col : col + window.width
-                    ]
-            else:
-                row, col = header.grid.offset(window)
-                array = read_pixels(
-                    header, row, col, window.height, window.width, driver='GTiff'
-                )
+            array = self._read_pixels(number)
         # GDAL does not name the file, and a damaged one makes NumPy raise almost anything
         except Exception as error:
             raise OSError(f'{path} cannot be read, write it again: {error}') from error
-        if len(array) != len(BANDS):
+        if raster is None:
+            return _to_reflectance(array, path)
+        nodata = raster.header.nodata
+        if nodata is None:
+            return _to_reflectance(array, path, raster.scaling)
+        is_nodata = np.isnan(array) if math.isnan(nodata) else array == nodata
+        is_empty = is_nodata.all(axis=0)
+        if count := np.count_nonzero(
+            is_empty if has_data is None else is_empty & has_data
+        ):
             raise ValueError(
-                f'{path} has {len(array)} bands instead of {len(BANDS)} '
-                f'({", ".join(BANDS)})'
+                f'{path} has {count} pixels without data ({nodata} in all bands): '
+                'predict all pixels'
             )
-        if header is not None and header.nodata is not None:
-            count = np.count_nonzero((array == header.nodata).all(axis=0))
-            if count:
-                raise ValueError(
-                    f'{path} has {count} pixels without data ({header.nodata} in all '
-                    'bands): predict all pixels'
-                )
-        return _to_reflectance(array, path)
+        reflectance = _to_reflectance(
+            np.where(is_empty, 0, array), path, raster.scaling
+        )
+        return np.where(is_empty, np.float32(0), reflectance)
 
-    def _check(self, number: int) -> RasterHeader | None:
-        """Check that an image fits, and return its header, None for an array."""
+    def _read_pixels(self, number: int) -> NDArray[Any]:
+        """Read the window of a patch as the file has it."""
+        window, raster = self.patches.window_grid(number), self.rasters[number]
+        if raster is not None:
+            row, col = raster.header.grid.offset(window)
+            return read_pixels(
+                raster.header,
+                row,
+                col,
+                window.height,
+                window.width,
+                raster.bands,
+                driver='GTiff',
+            )
+        array = np.load(self.files[number], allow_pickle=False)
+        if array.shape[1:] != (window.height, window.width):
+            row, col = self.patches.patch_grid(number).offset(window)
+            array = array[:, row : row + window.height, col : col + window.width]
+        return array
+
+    def _check(self, number: int) -> Raster | None:
+        """Check that an image fits, and look at a GeoTIFF."""
         path = self.files[number]
         if path.lower().endswith('.npy'):
             self._check_array(number, path)
@@ -272,7 +325,7 @@ class Predictions(Method):
                 f'{", ".join(BANDS)} first, on the grid of the patch'
             )
 
-    def _check_raster(self, number: int, path: str) -> RasterHeader:
+    def _check_raster(self, number: int, path: str) -> Raster:
         """Check that a GeoTIFF holds the window of its patch."""
         name, window = self.patches.names[number], self.patches.window_grid(number)
         header = read_raster_header(path, len(BANDS), driver='GTiff')
@@ -292,7 +345,30 @@ class Predictions(Method):
                 f'pixels of {window.res} in {window.bounds}, those of {name}: write '
                 'predictions with the size and the transform of their patch'
             )
-        return header
+        with open_raster(path, 'GTiff') as dataset:
+            _check_type(np.dtype(dataset.dtypes[0]), path)
+            bands = _find_bands(dataset)
+            return Raster(header, bands, _find_scaling(dataset, bands))
+
+
+def _find_bands(dataset: DatasetReader) -> list[int]:
+    """Find the bands of a prediction."""
+    names = dataset.descriptions
+    colors = [color.name for color in dataset.colorinterp]
+    if not any(names) and colors[:3] == ['red', 'green', 'blue']:
+        # What the file says is all that there is
+        names = colors
+    return find_bands(dataset.name, dataset.count, names, HOW_TO_NAME)
+
+
+def _find_scaling(dataset: DatasetReader, bands: Sequence[int]) -> Scaling | None:
+    """Find the scale and offset of bands, None if the file declares none."""
+    scaling = [
+        np.array([values[band - 1] for band in bands])[:, np.newaxis, np.newaxis]
+        for values in (dataset.scales, dataset.offsets)
+    ]
+    scale, offset = scaling
+    return (scale, offset) if (scale != 1).any() or offset.any() else None
 
 
 def _find_predictions(folder: Path) -> dict[str, str]:
@@ -301,9 +377,13 @@ def _find_predictions(folder: Path) -> dict[str, str]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            patch, suffix = os.path.splitext(name)
-            if suffix.lower() not in SUFFIXES:
+            stem, suffix = os.path.splitext(name)
+            # Hidden files are those that other systems leave beside each file
+            if suffix.lower() not in SUFFIXES or name.startswith('.'):
                 continue
+            patch = stem
+            for prefix in PREFIXES:
+                patch = patch.removeprefix(prefix)
             path = os.path.join(parent, name)
             if patch in files:
                 raise ValueError(
@@ -327,12 +407,16 @@ def _check_type(dtype: np.dtype, path: str) -> None:
         raise ValueError(f'{path} is {dtype}: {HOW_TO_SAVE}')
 
 
-def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
+def _to_reflectance(
+    array: NDArray[Any], path: str, scaling: Scaling | None = None
+) -> NDArray[np.float32]:
     """Convert the values of a file to reflectance.
 
     Args:
         array: Values of the file.
         path: Path of the file, for errors.
+        scaling: What the file says of its values (defaults to reflectance x 10000 for
+            whole numbers, and reflectance for others).
 
     Returns:
         Reflectance.
@@ -345,9 +429,13 @@ def _to_reflectance(array: NDArray[Any], path: str) -> NDArray[np.float32]:
         raise ValueError(
             f'{path} has {count} values that are NaN or infinite: predict all pixels'
         )
-    reflectance = array.astype(np.float32)
-    if array.dtype.kind in 'iu':
-        reflectance /= REFLECTANCE_SCALE
+    if scaling is not None:
+        scale, offset = scaling
+        reflectance = (array * scale + offset).astype(np.float32)
+    else:
+        reflectance = array.astype(np.float32)
+        if array.dtype.kind in 'iu':
+            reflectance /= REFLECTANCE_SCALE
     mean = float(reflectance.mean())
     if abs(mean) > MAX_MEAN:
         raise ValueError(
