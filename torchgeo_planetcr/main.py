@@ -88,7 +88,7 @@ def _unpack(paths: Sequence[Path]) -> Path | Sequence[Path]:
 
 
 #: Commands that do not run a trainer.
-COMMANDS: dict[str, Callable[..., str | None]] = {
+COMMANDS: dict[str, Callable[..., object]] = {
     'info': info,
     'index': index,
     'download-sample': download_sample,
@@ -418,7 +418,7 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     )
 
 
-def run_command(name: str, args: Sequence[str]) -> str | None:
+def run_command(name: str, args: Sequence[str]) -> object:
     """Run a command that does not run a trainer.
 
     Args:

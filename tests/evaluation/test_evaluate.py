@@ -26,7 +26,7 @@ from torchvision.models import alexnet
 
 from torchgeo_planetcr import CloudRemoval, PlanetCR, evaluate, remove_clouds
 from torchgeo_planetcr.datasets.index import FILENAME, IndexWarning
-from torchgeo_planetcr.evaluation import EvaluationPatches
+from torchgeo_planetcr.evaluation import Evaluation, EvaluationPatches
 from torchgeo_planetcr.evaluation.evaluate import choose_protocol
 from torchgeo_planetcr.evaluation.report.sections import strata
 from torchgeo_planetcr.evaluation.summary import from_json, to_json
@@ -54,6 +54,7 @@ class Result(NamedTuple):
     out: Path
     summary: dict[str, Any]
     rows: Frame
+    found: Evaluation | None = None
 
     def figures(self) -> Frame:
         keys = ['method', 'kind', 'stratum', 'metric']
@@ -159,9 +160,9 @@ def result(
 ) -> Result:
     out = tmp_path_factory.mktemp('result') / 'deep' / 'out'
     methods = {'copy': 'copy', 'net': checkpoint, **folders}
-    text = evaluate(tree, methods, out, **QUIET)
-    assert text is not None
-    return load(out, text)
+    found = evaluate(tree, methods, out, **QUIET)
+    assert found is not None
+    return load(out, str(found))._replace(found=found)
 
 
 class TestFigures:
@@ -325,6 +326,28 @@ class TestFiles:
             assert name in report
         assert '</html>' in report
 
+    def test_found(self, result: Result) -> None:
+        """Python is given what is in the files, as tables."""
+        found = result.found
+        assert found is not None
+        assert found.report == str(result.out / 'report.html')
+        pd.testing.assert_frame_equal(found.patches, result.rows)
+        for table, name in (
+            (found.figures, 'figures'),
+            (found.comparisons, 'comparisons'),
+        ):
+            # JSON has null for NaN
+            expected: Frame = pd.DataFrame(result.summary[name]).astype(table.dtypes)
+            pd.testing.assert_frame_equal(table, expected)
+        is_main = (found.figures['kind'] == 'all') & (found.figures['metric'] == 'PSNR')
+        psnr = found.figures[is_main].set_index('method')['value']
+        assert psnr.to_dict() == {
+            name: pytest.approx(rows['PSNR'].mean())
+            for name, rows in result.rows.groupby('method')
+        }
+        # As the last line of a cell, it is what the command prints
+        assert repr(found) == str(found) == result.text
+
     def test_text(self, result: Result, tree: Path) -> None:
         lines = result.text.splitlines()
         assert lines[0] == f'Split test of {tree}: 3 patches, 2 areas'
@@ -471,13 +494,12 @@ def test_name_of_the_protocol(
 def test_modified_protocol(tree: Path, tmp_path: Path) -> None:
     """Its name, window and alignment are those of the summary and of the text."""
     options: dict[str, Any] = {'protocol': 'reference', 'size': 40, 'alignment': 'geo'}
-    text = evaluate(tree, ['copy'], tmp_path, 'val', accelerator='cpu', **options)
+    found = evaluate(tree, ['copy'], tmp_path, 'val', accelerator='cpu', **options)
     protocol = load(tmp_path).summary['protocol']
     assert protocol['name'] == 'reference (modified)'
     assert protocol['size'] == [40, 40]
     assert protocol['alignment'] == 'geo'
-    assert text is not None
-    assert 'Protocol: reference (modified), 40 x 40 pixels' in text
+    assert 'Protocol: reference (modified), 40 x 40 pixels' in str(found)
 
 
 class Brighter(nn.Module):
@@ -738,10 +760,9 @@ def test_lpips(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     weights = {f'features.{k}': 0.05 * torch.randn(v.shape) for k, v in shapes.items()}
     torch.save(weights, LPIPS.weights_path())
     out = tmp_path / 'out'
-    text = evaluate(tree, ['copy'], out, 'val', **QUIET)
+    found = evaluate(tree, ['copy'], out, 'val', **QUIET)
     result = load(out)
-    assert text is not None
-    assert 'LPIPS' in text
+    assert 'LPIPS' in str(found)
     assert result.summary['notes'] == []
     assert result.summary['protocol']['metrics']['LPIPS']['higher_is_better'] is False
     sample = EvaluationPatches(PlanetCR(tree, 'val'), SIZE)[0]

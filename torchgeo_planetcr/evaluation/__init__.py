@@ -13,10 +13,12 @@ from .landcover import (
     predict_landcover,
 )
 from .methods import Method, Network, Predictions, load_methods
+from .output import Evaluation
 from .patches import EvaluationPatches, fingerprint
 from .report import Example, render_report
 
 __all__ = (
+    'Evaluation',
     'EvaluationPatches',
     'Example',
     'Method',

@@ -29,7 +29,7 @@ from ..processes import end_with_parent
 from .landcover import REGIONS, landcover_figures, landcover_level, load_landcover_model
 from .measure import Measurement
 from .methods import Method, load_methods
-from .output import TABLES, check_folder, to_text, write
+from .output import TABLES, Evaluation, check_folder, write
 from .patches import EvaluationPatches, file_hash, fingerprint
 from .report import Example, render_report
 from .statistics import (
@@ -138,7 +138,7 @@ def evaluate(
     accelerator: str = 'auto',
     devices: int = 1,
     overwrite: bool = False,
-) -> str | None:
+) -> Evaluation | None:
     """Evaluate methods of cloud removal on a split.
 
     Writes a row for each patch and method (``patches.parquet`` or ``patches.csv``), all
@@ -170,7 +170,8 @@ def evaluate(
         overwrite: Replace an earlier evaluation in *out*.
 
     Returns:
-        The main figures, as text; None in all processes but the first.
+        All figures as tables, whose text is the main ones; None in all processes but the
+        first.
 
     Raises:
         DatasetNotFoundError: If there is no patch of this split.
@@ -197,7 +198,7 @@ def evaluate(
         return None
     results = _summarize(inputs, measurement, trainer)
     _write(results, measurement, trainer, out, table)
-    return to_text(results.summary, out)
+    return Evaluation(results.summary, results.rows, out)
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -7,19 +7,62 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
 from torchgeo.datasets.utils import Path
 
 from ..raster.write import appears_whole, exists_error, write_csv
+from .statistics import Comparison, Figure
 from .summary import LandCoverSummary, Summary
 
 #: Names of the files.
 TABLES = {'parquet': 'patches.parquet', 'csv': 'patches.csv'}
 REPORT = 'report.html'
 SUMMARY = 'summary.json'
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Evaluation:
+    """What an evaluation has found. Its text is the main figures."""
+
+    #: All figures, and what they were made with.
+    summary: Summary
+
+    #: A row for each method and patch, as in the file.
+    patches: pd.DataFrame
+
+    #: Folder that it was written to.
+    out: Path
+
+    def __repr__(self) -> str:
+        """Main figures as text, see :func:`to_text`."""
+        return to_text(self.summary, self.out)
+
+    @property
+    def report(self) -> str:
+        """Path of the report."""
+        return os.path.join(self.out, REPORT)
+
+    @cached_property
+    def figures(self) -> pd.DataFrame:
+        """A row for each :class:`~torchgeo_planetcr.evaluation.statistics.Figure`."""
+        return _tabulate(self.summary.figures, Figure)
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """A row for each :class:`~torchgeo_planetcr.evaluation.statistics.Comparison`."""
+        return _tabulate(self.summary.comparisons, Comparison)
+
+
+def _tabulate(records: Iterable[Any], kind: Any) -> pd.DataFrame:
+    """Make a row of each record, with the fields of its kind as columns."""
+    names = [field.name for field in fields(kind)]
+    return pd.DataFrame(map(attrgetter(*names), records), columns=names)
 
 
 def check_folder(out: Path, root: Path, overwrite: bool) -> None:
