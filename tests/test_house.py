@@ -38,6 +38,7 @@ ROOMS = (
     'companions',
     'demo',
     'summary',
+    'terminal',
     'main',
 )
 

@@ -8,7 +8,6 @@ import pkgutil
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, signature
 from types import MappingProxyType
@@ -46,6 +45,7 @@ from .summary import index, info
 from .tasks import CloudRemoval
 from .tasks.cloud_removal import MissingKeyError
 from .tasks.restore import FUNCTIONS, check_objects, read_arguments
+from .terminal import Progress, best_checkpoint, clear_terminal
 
 
 def remove_clouds_of(
@@ -151,9 +151,6 @@ NUMBERS = ('--bands', '--cloud_cover')
 
 #: A number as a value of an option.
 NUMBER = re.compile(r'-?\d+(\.\d*)?')
-
-#: How Python writes warnings.
-FORMAT_WARNING = warnings.formatwarning
 
 #: Name of an option but for its dashes.
 OPTION = re.compile(r'(?<=^--)[\w-]+')
@@ -330,6 +327,7 @@ class PlanetCRCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Check that the weights in the checkpoint are those of the task."""
+        self.trainer.callbacks.insert(0, Progress())
         if not self.checkpoint:
             self._refuse_random_weights()
             return
@@ -360,6 +358,18 @@ class PlanetCRCLI(LightningCLI):
                 f'planetcr {self.subcommand}: The weights of {name!r} would be random: '
                 'give the checkpoint of a training by --ckpt_path'
             )
+
+    def report(self) -> str | None:
+        """Say what was written, once and at the end.
+
+        Returns:
+            A line, None if there is nothing to say.
+        """
+        if not self.trainer.is_global_zero:
+            return None
+        if self.subcommand == 'fit':
+            return best_checkpoint(self.trainer)
+        return self.trainer.written if self.subcommand == 'predict' else None
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run a command, and name the checkpoint with which it cannot."""
@@ -414,6 +424,8 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=WholeConfigCallback,
+        # Its table counts no operations, as nothing is known of the images before
+        trainer_defaults={'enable_model_summary': False},
         args=None if args is None else list(args),
     )
 
@@ -486,14 +498,13 @@ def main(args: Sequence[str] | None = None) -> None:
         # The process belongs to the command
         keep_memory()
         end_with_parent()
-        warnings.formatwarning = _format_warning  # ty: ignore[invalid-assignment]
+        clear_terminal(given[0])
         # Lightning looks there, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given
     try:
         if name not in COMMANDS:
-            run_trainer(None if args is None else given)
-            result = None
+            result = run_trainer(None if args is None else given).report()
         else:
             result = run_command(name, rest)
         if _is_distributed():
@@ -515,19 +526,6 @@ def main(args: Sequence[str] | None = None) -> None:
             distributed.destroy_process_group()
     if result is not None:
         print(result)
-
-
-def _format_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    line: str | None = None,
-) -> str:
-    """Write a warning of this package as a line for people, without places in the code."""
-    if category.__module__.startswith('torchgeo_planetcr'):
-        return f'{message}\n'
-    return FORMAT_WARNING(message, category, filename, lineno, line)
 
 
 def _is_distributed() -> bool:

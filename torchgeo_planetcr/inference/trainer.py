@@ -58,6 +58,8 @@ class PlanetCRTrainer(Trainer):
             **kwargs: See :class:`lightning.pytorch.Trainer`.
         """
         super().__init__(*args, **kwargs)
+        #: What was predicted, in words.
+        self.written: str | None = None
         # Not that of a user, or of a strategy that saves in another way
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = WholeCheckpointIO()
@@ -150,9 +152,11 @@ class PlanetCRTrainer(Trainer):
         finally:
             self.callbacks.remove(writer)
         self.strategy.barrier('mosaic')
+        self.written = f'Predictions in {out}'
         if mosaic is not None and self.is_global_zero:
             loaders: Any = self.predict_dataloaders
             mosaic_areas(loaders.dataset.index, out, mosaic, overwrite)
+            self.written += f', mosaics in {mosaic}'
         return predictions
 
 
