@@ -40,6 +40,7 @@ TINY_FUSION = (
     '{features: 8, growth: 8, num_stages: 2, num_layers: 2, num_heads: 2, '
     'recompute: true}'
 )
+NO_MASK = '--data.modalities=[cloudy, clear, sentinel1]'
 TINY = '--model.init_args.model_kwargs={features: 8, num_blocks: 1}'
 
 
@@ -545,6 +546,65 @@ def test_options_beside_a_checkpoint(
     with pytest.raises(SystemExit) as exit_:
         main(['test', '--model.model=unet', f'--ckpt_path={path}', *options])
     assert str(path) in f'{exit_.value} {capsys.readouterr().err}'
+
+
+@pytest.mark.parametrize('form', ['whole', 'short', 'command'])
+def test_configuration_beside_a_checkpoint(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """Its values hold as options do; that of the training itself changes nothing."""
+    task = CloudRemoval(
+        'unet', 'resnet18', model_kwargs={'decoder_channels': (8, 8, 8, 8, 8)}, lr=0.01
+    )
+    path = save_checkpoint(tmp_path / 'small.ckpt', task, loss='l1')
+    config = tmp_path / 'my.yaml'
+
+    def run_with(command: str, arguments: str) -> str:
+        text = {
+            'whole': 'model: {class_path: CloudRemoval, init_args: %s}',
+            'short': 'model: %s',
+            'command': command + ': {model: {init_args: %s}}',
+        }[form]
+        config.write_text(text % arguments)
+        call = [command, f'--config={config}']
+        call = call[::-1] if form == 'command' else call
+        capsys.readouterr()
+        main([*call, f'--ckpt_path={path}', *trainer_options(root, tmp_path)])
+        return capsys.readouterr().err
+
+    own = 'model: unet, backbone: resnet18, lr: 1e-2, patience: 10, weights: null'
+    kwargs = 'model_kwargs: {decoder_channels: [8, 8, 8, 8, 8]}'
+    assert 'ignored' not in run_with('test', f'{{{own}, loss: l1, {kwargs}}}')
+    # Without a mask of clouds, this loss would end in an error
+    main([*('test', f'--ckpt_path={path}'), *trainer_options(root, tmp_path), NO_MASK])
+    with pytest.raises(SystemExit, match='mask_cloud'):
+        config.write_text('model: {loss: carl}')
+        options = [*trainer_options(root, tmp_path), NO_MASK]
+        main(['test', f'--config={config}', f'--ckpt_path={path}', *options])
+    for other in ('backbone: resnet34', 'model_kwargs: {decoder_channels: [8]}'):
+        with pytest.raises(SystemExit):
+            run_with('test', f'{{{other}}}')
+        printed = capsys.readouterr().err
+        assert f"'{path}'" in printed
+        assert f'{other.split(":")[0]} in {config}' in printed
+
+
+def test_learning_rate_of_a_configuration(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training that goes on says that it has its own, and the saved one says the same."""
+    options = [*trainer_options(root, tmp_path), '--trainer.logger=true']
+    main(['fit', TINY, '--model.lr=0.001', '--model.loss=l1', *options])
+    folder = tmp_path / 'lightning_logs' / 'version_0'
+    more = [f'--ckpt_path={folder / "checkpoints" / "last.ckpt"}', *options[1:]]
+    saved = f'--config={folder / "config.yaml"}'
+    capsys.readouterr()
+    main(['fit', saved, *more, '--trainer.max_epochs=2'])
+    assert 'ignored' not in capsys.readouterr().err
+    config = tmp_path / 'other.yaml'
+    config.write_text('model: {init_args: {lr: 0.0001}}')
+    main(['fit', f'--config={config}', *more, '--trainer.max_epochs=2'])
+    assert f'lr in {config} is ignored' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

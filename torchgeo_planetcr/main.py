@@ -13,7 +13,7 @@ from inspect import getdoc, signature
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -159,8 +159,8 @@ OPTION = re.compile(r'(?<=^--)[\w-]+')
 class NamesConfig(ArgumentParser):
     """Parser whose errors name the configuration files that were given."""
 
-    #: The files.
-    configs: tuple[str, ...] = ()
+    #: Texts of the files, by their names.
+    configs: Mapping[str, str] = MappingProxyType({})
 
     def parse_path(self, path: Path, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a configuration file.
@@ -176,8 +176,8 @@ class NamesConfig(ArgumentParser):
         Raises:
             OSError: If it is no text.
         """
-        self.configs += (os.fspath(path),)
-        read_text(path)
+        self.configs = {**self.configs, os.fspath(path): ''}
+        self.configs[os.fspath(path)] = read_text(path)
         try:
             return super().parse_path(path, *args, **kwargs)
         except (RecursionError, ValueError) as error:
@@ -190,14 +190,23 @@ class NamesConfig(ArgumentParser):
             message: What is wrong.
             ex: The error behind it.
         """
-        parsers: list[Any] = [self]
+        if configs := self.all_configs():
+            message = f'{message} (read from {", ".join(configs)})'
+        super().error(message, ex)
+
+    def all_configs(self) -> dict[str, str]:
+        """Find the texts of all files, also of those of a command.
+
+        Returns:
+            Texts by the names of the files.
+        """
+        configs = dict(self.configs)
         for action in self._actions:
             # That of a command is read by a parser of its own
             if isinstance(action.choices, Mapping):
-                parsers += action.choices.values()
-        if configs := [path for parser in parsers for path in parser.configs]:
-            message = f'{message} (read from {", ".join(configs)})'
-        super().error(message, ex)
+                for parser in action.choices.values():
+                    configs |= parser.configs
+        return configs
 
 
 class TrainerParser(NamesConfig, LightningArgumentParser):
@@ -225,15 +234,23 @@ class PlanetCRCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments, and note which of the model are options.
+        """Parse the arguments, and note which of the model are given.
 
         Args:
             parser: The parser.
             args: Arguments (defaults to those of the process).
         """
         super().parse_arguments(parser, args)
+        #: How each argument of the model is given that is, in words.
+        self.given: dict[str, str] = {}
+        command = self.config.get('subcommand')
+        for path, text in self.parser.all_configs().items():
+            content = get_loader('yaml')(text)
+            for name in _model_arguments(content) | _model_arguments(content, command):
+                self.given[name] = f'{name} in {path}'
         options = map(MODEL_OPTION.match, sys.argv[1:] if args is None else args)
-        self.model_options = {option[1] for option in options if option}
+        for option in filter(None, options):
+            self.given[option[1]] = f'--model.{option[1]}'
 
     def _parse_ckpt_path(self) -> None:
         """Take over what a checkpoint says of the task.
@@ -271,7 +288,7 @@ class PlanetCRCLI(LightningCLI):
         }
         arguments = read_arguments(path, self.checkpoint, kind)
         known = arguments.without(given).values
-        changed = self._changed_options(init_args, known, path)
+        changed = self._changed_arguments(init_args, known, path)
         left_out = given | changed | UNNEEDED[self.config.subcommand]
         values, objects = arguments.without(left_out)
         check_objects(path, objects, OBJECT_OPTION)
@@ -280,24 +297,24 @@ class PlanetCRCLI(LightningCLI):
             # The file of initial weights may be gone, and is not needed
             init_args.weights = None
 
-    def _changed_options(
+    def _changed_arguments(
         self, init_args: Namespace, values: Mapping[str, Any], path: str
     ) -> set[str]:
-        """Find the options that say something else of the task than a checkpoint."""
+        """Find what is given and says something else of the task than a checkpoint."""
         changed = {
             name
-            for name in self.model_options
-            if name in init_args and values.get(name) != init_args[name]
+            for name in self.given
+            if name in init_args and _plain(values.get(name)) != _plain(init_args[name])
         }
         for name in changed.intersection(OF_NETWORK, values):
             raise ValueError(
                 f"'{path}' was trained with {name}={show(values[name])}, and "
-                f'--model.{name} says otherwise: leave the option out'
+                f'{self.given[name]} says {show(init_args[name])}: leave it out'
             )
         is_fit = self.config.subcommand == 'fit'
         replaced = {'weights', *(OF_OPTIMIZER if is_fit else ())}
         if ignored := changed & replaced:
-            names = ', '.join(f'--model.{name}' for name in sorted(ignored))
+            names = ', '.join(self.given[name] for name in sorted(ignored))
             rank_zero_only(print)(
                 f"{names} is ignored: what is in '{path}' takes its place",
                 file=sys.stderr,
@@ -384,6 +401,24 @@ class PlanetCRCLI(LightningCLI):
             if path and isinstance(error, FloatingPointError):
                 raise FloatingPointError(f"'{path}': {error}") from error
             raise
+
+
+def _model_arguments(content: Any, *keys: str | None) -> set[str]:
+    """Names of the arguments of the model in the content of a configuration file."""
+    for key in (*keys, 'model'):
+        content = content.get(key) if isinstance(content, Mapping) else None
+    if isinstance(content, Mapping):
+        content = content.get('init_args', content)
+    return {*content} if isinstance(content, Mapping) else set()
+
+
+def _plain(value: Any) -> Any:
+    """A value in which lists, as configurations have them, stand for tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return (
+        [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def _reason(error: BaseException) -> BaseException:
