@@ -47,6 +47,7 @@ from systems import needs_posix
 
 from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
+from torchgeo_planetcr.inference.remove_clouds import _name_results
 from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED, _remove_leftovers
 from torchgeo_planetcr.samplers import TileSampler
 from torchgeo_planetcr.scenes import AssumptionWarning, Scene, SceneFiles
@@ -738,6 +739,67 @@ class TestManyScenes:
             )
         assert said is not None
         assert 'restored as a whole' in said
+
+    def test_bad_row(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """A row of a table whose scene is missing, empty or an address."""
+        scenes, radar = many
+        s1, table = radar / 's1.tif', tmp_path / 'scenes.csv'
+        cloudy = [scenes / 'a.tif', 'missing.tif', '', '/vsicurl/http://x.org/y.tif']
+        rows = [f'{path},{s1}' for path in [*cloudy, scenes / 'b.tif']]
+        table.write_text('\n'.join(['cloudy,s1', *rows]))
+        options: Any = {'quicklook': False, **SMALL}
+        with pytest.raises(
+            OSError, match=r'2 scenes, .* 3 could not be used'
+        ) as caught:
+            remove_clouds(Darker(), table, None, tmp_path / 'out', **options)
+        text = str(caught.value)
+        assert all(word in text for word in ('missing.tif', 'row 3', 'row 4'))
+        assert names(tmp_path / 'out') == {'a.tif', 'b.tif'}
+
+    def test_same_names(self, many: tuple[Path, Path], tmp_path: Path) -> None:
+        """An item of two orders, and others whose names are their own."""
+        orders, out, (_, radar) = tmp_path / 'orders', tmp_path / 'out', many
+        places = ['field1/PSScene/x', 'field2/PSScene/x', 'x', 'field2/y']
+        for number, place in enumerate(places, start=1):
+            path = orders / f'{place}.tif'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_scene(path, np.full((4, 60, 60), 100 * number, np.uint16))
+        (orders / 'field1' / 'up').symlink_to('..')
+        (orders / 'again').symlink_to('field2')
+        options: Any = {'quicklook': False, **SMALL}
+        for said in ('4 scenes, of which', '0 scenes; 4 were there already'):
+            text = remove_clouds(Darker(), orders, radar, out, **options)
+            assert text is not None
+            assert said in text
+        results = {
+            str(p.relative_to(out)): int(read(p).mean()) for p in out.rglob('*.tif')
+        }
+        assert results == {
+            'field1/PSScene/x.tif': 50,
+            'field2/PSScene/x.tif': 100,
+            'x.tif': 150,
+            'y.tif': 200,
+        }
+
+    @pytest.mark.parametrize(
+        ('scenes', 'results'),
+        [
+            (['a.tif', 'b/a.tiff'], ['a', 'b/a']),
+            (['c/a.tif', 'c/a.tiff', 'a.tif'], ['c/a.tif', 'c/a.tiff', 'a']),
+            (['../x/a.tif', 'a.tif', 'd.tif'], ['x/a', 'here/a', 'd']),
+            (['/vsicurl/http://x.org/a/b.tif?sig=c/d.tif'], ['b']),
+        ],
+    )
+    def test_names_of_results(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        scenes: list[str],
+        results: list[str],
+    ) -> None:
+        (tmp_path / 'here').mkdir()
+        monkeypatch.chdir(tmp_path / 'here')
+        assert _name_results(scenes) == dict(zip(scenes, results, strict=True))
 
     def test_masks(self, many: tuple[Path, Path], tmp_path: Path) -> None:
         """A table of scenes and masks: exact where it is clear and where there is cloud."""

@@ -76,6 +76,43 @@ class TestFindScenes:
         touch(tmp_path, 'z[1].tif')
         assert names('z[1].tif') == ['z[1].tif']
 
+    @pytest.mark.parametrize(
+        'link',
+        [
+            '/vsicurl/http://127.0.0.1:9/s1/vv.tiff?st=2023-02-10T00%3A00%3A00Z&sig=abc%3D',
+            'https://x.org/s1[1]/vv*.tif?sig=a/b',
+            's3://bucket/s1/vv[a].tif',
+            '/vsizip/orders[1].zip/vv.tif',
+        ],
+    )
+    def test_addresses(self, tmp_path: Path, link: str) -> None:
+        """They are no glob expressions, whatever characters they have."""
+        (scene,) = touch(tmp_path, 'a.tif')
+        expected = SceneFiles(str(scene), (link,), link)
+        assert find_scenes(scene, link, link) == [expected]
+        assert find_scenes([scene], [link], [link]) == [expected]
+        assert find_scenes(link)[0].cloudy == link
+
+    def test_brackets_in_folders(self, tmp_path: Path) -> None:
+        """Folders that exist are meant as they are called, before an expression, too."""
+        scenes = touch(tmp_path, *(f'orders [2023]/x?{n}/a{n}.tif' for n in '12'))
+        touch(tmp_path, 'orders 2/x?1/a1.tif')
+        top = tmp_path / 'orders [2023]'
+        for name in (top, top / '**' / '*.tif', top / 'x*' / 'a[12].tif'):
+            found = find_scenes(str(name))
+            assert [files.cloudy for files in found] == list(map(str, scenes))
+        # A file that is missing is named when it is opened
+        missing = str(top / 'b.tif')
+        assert find_scenes(missing) == [SceneFiles(missing)]
+
+    def test_folder_by_two_ways(self, tmp_path: Path) -> None:
+        scenes = touch(tmp_path, 'a/x.tif', 'a/y.tif')
+        (tmp_path / 'latest').symlink_to('a')
+        (tmp_path / 'a' / 'z.tif').symlink_to('x.tif')
+        found = find_scenes([tmp_path, tmp_path / 'latest', f'{tmp_path}/*/*.tif'])
+        expected = [*scenes, tmp_path / 'a' / 'z.tif']
+        assert [files.cloudy for files in found] == list(map(str, expected))
+
     def test_expression_in_this_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -24,6 +24,7 @@ from ..raster.read import CACHE_SIZE
 from ..raster.write import check_absent, exists_error, remove_leftovers
 from ..scenes import PlanetScopeScenes, RadarOptions, SceneFiles, find_scenes
 from ..scenes.backscatter import Unit
+from ..scenes.names import stem, without_query
 from ..tasks import CloudRemoval, load_task
 from .origin import Origin, describe, file_stamp, say_difference
 from .progress import TileProgress
@@ -216,16 +217,25 @@ def _output_paths(scenes: Sequence[SceneFiles], out: Path) -> dict[str, str]:
             f'{out} must end with .tif, as it becomes a GeoTIFF, or be a folder: if its '
             'name has a dot, make the folder first'
         )
+    names = _name_results([files.cloudy for files in scenes])
+    return {scene: os.path.join(path, f'{name}.tif') for scene, name in names.items()}
+
+
+def _name_results(scenes: Sequence[str]) -> dict[str, str]:
+    """Name the results of scenes, in folders as theirs if several are called the same."""
+    same: dict[str, list[str]] = {}
+    for scene in dict.fromkeys(scenes):
+        same.setdefault(stem(scene), []).append(scene)
     names: dict[str, str] = {}
-    for files in scenes:
-        stem, _ = os.path.splitext(os.path.basename(files.cloudy))
-        name = os.path.join(path, f'{stem}.tif')
-        if name in names.values():
-            raise ValueError(
-                f'two scenes are called {stem}: run them one after the other, with '
-                'different folders to write to'
+    for name, group in same.items():
+        folders = [os.path.dirname(os.path.abspath(without_query(s))) for s in group]
+        top = os.path.commonpath(folders)
+        for scene, folder in zip(group, folders, strict=True):
+            # Beside each other they differ in what follows on this name
+            own = name if folders.count(folder) == 1 else os.path.basename(scene)
+            names[scene] = os.path.normpath(
+                os.path.join(os.path.relpath(folder, top), own)
             )
-        names[files.cloudy] = name
     return names
 
 

@@ -227,7 +227,21 @@ def _plain_files(paths: Path | Sequence[Path] | None) -> list[str] | None:
 
 def _is_expression(name: str) -> bool:
     """Whether a name is a glob expression, and not that of a file."""
-    return glob.has_magic(name) and not os.path.exists(name)
+    if is_address(name) or os.path.exists(name):
+        return False
+    _, rest = _split_at_magic(name)
+    return glob.has_magic(rest)
+
+
+def _split_at_magic(name: str) -> tuple[str, str]:
+    """Split a name into folders that exist, whatever characters they have, and the rest."""
+    parts = name.split(os.sep)
+    count = 0
+    while count < len(parts) - 1 and os.path.isdir(
+        os.sep.join(parts[: count + 1]) or os.sep
+    ):
+        count += 1
+    return os.sep.join([*parts[:count], '']), os.sep.join(parts[count:])
 
 
 def _expand(expression: str) -> list[str]:
@@ -247,23 +261,26 @@ def _expand(expression: str) -> list[str]:
 
 def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> list[str]:
     """Find the rasters that are named, and those in folders and expressions."""
-    found: list[str] = []
+    found: dict[tuple[str, str], str] = {}
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         name = os.fspath(path)
         if os.path.isdir(name):
             files = find_in_folder(name, '*')
             files = [file for file in files if file.lower().endswith(SUFFIXES)]
         elif _is_expression(name):
-            files = _expand(name)
+            folder, rest = _split_at_magic(name)
+            files = _expand(glob.escape(folder) + rest)
         else:
-            found.append(name)
+            found.setdefault(('', name), name)
             continue
-        found += [
-            file
-            for file in files
-            if (with_masks or not is_udm(file)) and not is_mosaic(file)
-        ]
-    return list(dict.fromkeys(found))
+        for file in files:
+            if (with_masks or not is_udm(file)) and not is_mosaic(file):
+                # Links may lead to a folder twice, which has a name of its own
+                place, base = os.path.split(file)
+                key = os.path.realpath(place), base
+                if key not in found or key[0] == os.path.abspath(place):
+                    found[key] = file
+    return list(dict.fromkeys(found.values()))
 
 
 def _find_meeting(
