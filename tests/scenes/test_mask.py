@@ -15,7 +15,7 @@ from rasters import write
 from small_scene import LEFT, RADAR_CRS, SHAPE, TOP, make_image, make_mask, write_scene
 
 from torchgeo_planetcr.datasets import PlanetCRCloudMask
-from torchgeo_planetcr.scenes import CloudMask, Layer
+from torchgeo_planetcr.scenes import AssumptionWarning, CloudMask, Layer
 from torchgeo_planetcr.scenes.mask import RADIUS
 
 
@@ -294,6 +294,37 @@ class TestClasses:
         with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
             assert (opened.read_cloud(scene.grid) == 1).all()
         assert (PlanetCRCloudMask(mask)[:]['mask'] == 1).all()
+
+    @pytest.mark.parametrize(
+        'name', ['x_3B_AnalyticMS_DN_udm.tif', 'composite_UDM.tif']
+    )
+    def test_old_udm(self, cloudy: Path, tmp_path: Path, name: str) -> None:
+        """Its values are bits, as Planet's specification of imagery says.
+
+        See https://eoreader.readthedocs.io/en/v0.18.0/api/eoreader.products.optical.planet_product.PlanetMaskType.html
+        for what it says: bit 0 is blackfill, bit 1 cloud, and bits 2 to 6 missing or suspect
+        data of a band.
+        """
+        codes = {0: 0, 1: 255, 2: 1, 3: 255, 4: 1, 6: 1, 64: 1, 127: 255}
+        values = np.repeat(list(codes), 40).astype(np.uint8)[:, None]
+        values = np.broadcast_to(values, (1, 320, 400))
+        grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
+        mask = write(tmp_path / name, values, **grid)
+        expected = np.repeat(list(codes.values()), 40)[: SHAPE[0]]
+        with (
+            pytest.warns(AssumptionWarning, match=name),
+            Layer(cloudy) as scene,
+            CloudMask(mask, scene) as opened,
+        ):
+            cloud = opened.read_cloud(scene.grid)
+        assert (cloud == expected[:, None]).all()
+
+    def test_udm2_with_name_of_old_one(self, cloudy: Path, tmp_path: Path) -> None:
+        """That of a composite may be called so; its bands tell."""
+        clouds = make_clouds()
+        mask = write_udm2(tmp_path / 'composite_udm.tif', clouds)
+        with Layer(cloudy) as scene, CloudMask(mask, scene) as opened:
+            assert (opened.read_cloud(scene.grid) == clouds).all()
 
     def test_unknown_names(self, cloudy: Path, tmp_path: Path) -> None:
         """Bands of a scene are no mask, whatever their number."""

@@ -14,10 +14,17 @@ from torchgeo.datasets.utils import Path
 from ..datasets.mask_bands import find_mask_bands
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
+from .assume import assume
 from .layer import Layer
+from .names import is_old_udm
 
 #: Value where there is no mask.
 NO_MASK = int(MODALITIES['cloud_mask'].nodata)
+
+#: What values of Planet's old mask (UDM) mean, whose bits are, from the lowest one: no image,
+#: cloud, and missing or suspect data of bands.
+OLD_UDM = np.ones(256, dtype=np.uint8)
+OLD_UDM[0], OLD_UDM[1::2] = 0, NO_MASK
 
 #: Half of the number of pixels over which the restored image fades into the clear one.
 RADIUS = 10
@@ -28,7 +35,8 @@ class CloudMask(Layer):
 
     In Planet's usable data mask (UDM2), cloud, shadow and haze are cloud, and snow is not.
     It is known by the names of its bands, or by their number, eight. Any other mask has
-    one band, 1 where there is cloud and 0 where it is clear.
+    one band, 1 where there is cloud and 0 where it is clear, but for Planet's old mask
+    (UDM), which is known by its name (``..._udm.tif``): its values are bits.
     """
 
     def __init__(self, path: Path, scene: Layer) -> None:
@@ -51,6 +59,13 @@ class CloudMask(Layer):
         )
         self.scene = scene
         self._mask_bands = find_mask_bands(self.dataset)
+        self._is_old_udm = self.dataset.count == 1 and is_old_udm(self.path)
+        if self._is_old_udm:
+            assume(
+                f"{path} is read as Planet's old mask (UDM), which is cloud where bit 1 is "
+                'set, snow included, and knows neither haze nor shadow: take the UDM2, or '
+                'give a mask of 1 and 0 another name'
+            )
 
     def check(self, has_data: NDArray[np.bool_], min_coverage: float) -> None:
         """Read all of the mask at low resolution, and check that it fits the scene.
@@ -139,6 +154,8 @@ class CloudMask(Layer):
     def _read(self, **options: Any) -> NDArray[Any]:
         """Read pixels, and check their values."""
         values = super()._read(**options)
+        if self._is_old_udm and np.isin(values, range(len(OLD_UDM))).all():
+            return OLD_UDM[values.astype(np.intp)]
         if not np.isin(values, (0, 1, NO_MASK)).all():
             raise ValueError(
                 f'{self.path} has values other than 0 and 1: take a UDM2 file, or a mask '
