@@ -121,6 +121,21 @@ class TestPlanetScopeScenes:
         assert (sample['image'].numpy() == expected).all()
         assert sample['has_data'].all()
 
+    def test_scene_without_mask(self, files: list[SceneFiles], tmp_path: Path) -> None:
+        """All of it counts as cloud where others have masks, in batches with these."""
+        mask = write_scene(tmp_path / 'mask.tif', np.zeros((1, *SHAPE), np.uint8))
+        scenes = [files[0]._replace(mask=str(mask)), files[2]]
+        dataset = PlanetScopeScenes(scenes)
+        tiles = [
+            next(iter(TileSampler(PlanetScopeScenes([s]), size=90, overlap=0)))
+            for s in scenes
+        ]
+        batch = stack_samples([dataset[tile] for tile in tiles])
+        assert (batch['mask_cloud'][0] == 0).all()
+        assert batch['has_data'][1].any()
+        assert (batch['mask_cloud'][1] == batch['has_data'][1]).all()
+        assert 'mask_cloud' not in PlanetScopeScenes(files)[tiles[0]]
+
     @pytest.mark.parametrize(
         ('value', 'left', 'message'),
         [(3, LEFT, 'has values other than'), (1, LEFT + 9000, 'does not cover')],

@@ -390,7 +390,11 @@ def _summarize(
         text += f'; {num_whole} without a mask, restored as a whole'
     if num_done:
         text += f'; {num_done} were there already'
+    num_other = sum(isinstance(error, FileExistsError) for error in problems.values())
+    if num_other:
+        text += f'; {num_other} have other results, which stay as they are'
+    if num_bad := len(problems) - num_other:
+        text += f'; {num_bad} could not be used'
     if problems:
-        text += f'; {len(problems)} could not be used:'
-        raise OSError('\n'.join([text, *map(str, problems.values())]))
+        raise OSError('\n'.join([f'{text}:', *map(str, problems.values())]))
     return text

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pyproj import CRS
 from torchgeo.datasets.utils import Path, Sample
 
@@ -87,6 +88,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         if len(self.scenes) < len(scenes):
             raise ValueError('a scene is named more than once: name each once')
         self.positions, self.radar = bands, radar
+        self._has_masks = any(files.mask for files in scenes)
         #: Positions of B, G, R and NIR in each scene, from 1.
         self.bands_of: dict[str, list[int]] = {}
         #: What is wrong with each scene that is left out.
@@ -185,16 +187,23 @@ class PlanetScopeScenes(NativeRasterDataset):
             own = self.index_view.grid(row)
             self._refuse_other_grid(not own.same_lattice(grid), grid.res)
         paths = self.index_view.column('filepath')[list(rows)].tolist()
-        arrays = self._open(paths[0]).read(grid)
+        arrays = self._read_scene(paths[0], grid)
         for path in paths[1:]:
             if arrays['has_data'].all():
                 break
-            below, has_data = self._open(path).read(grid), arrays['has_data']
+            below, has_data = self._read_scene(path, grid), arrays['has_data']
             arrays = {
                 key: np.where(has_data, array, below.get(key, array))
                 for key, array in arrays.items()
             }
         return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+    def _read_scene(self, path: str, grid: Grid) -> dict[str, NDArray[Any]]:
+        """Read a window of a scene, which counts as cloud if it alone has no mask."""
+        arrays = self._open(path).read(grid)
+        if self._has_masks and 'mask_cloud' not in arrays:
+            arrays['mask_cloud'] = arrays['has_data'].astype(np.int64)
+        return arrays
 
     def _open(self, path: str) -> Scene:
         """Open a scene, which stays open until another one is asked for."""
