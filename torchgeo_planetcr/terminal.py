@@ -44,6 +44,9 @@ FOLDERS = tuple(
 #: How Python writes warnings.
 FORMAT_WARNING = warnings.formatwarning
 
+#: Warnings that were written.
+SHOWN: set[str] = set()
+
 
 def clear_terminal(command: str) -> None:
     """Show what concerns the user of a command, and nothing else, in this process.
@@ -72,7 +75,10 @@ def _format_warning(
     """Write a warning as a line for people, if it is no matter of their own code."""
     is_ours = category.__module__.startswith('torchgeo_planetcr')
     if is_ours or filename.startswith(FOLDERS):
-        return f'{message}\n'
+        # Python forgets what it has shown where filters are changed for a while
+        text = '' if str(message) in SHOWN else f'{message}\n'
+        SHOWN.add(str(message))
+        return text
     return FORMAT_WARNING(message, category, filename, lineno, line)
 
 

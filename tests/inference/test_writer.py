@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasters import make_array, write
 from shapely import box
-from small_scene import LEFT, TOP, make_image, names, read, write_radar, write_scene
+from small_scene import (
+    LEFT,
+    TOP,
+    make_image,
+    make_mask,
+    names,
+    read,
+    write_radar,
+    write_scene,
+)
 from systems import full_disk
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -308,6 +317,25 @@ class TestOtherTasks:
         assert actual.dtype == np.uint16
         assert (actual == read(scenes / 'a.tif')[:1]).all()
 
+    @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
+    @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
+    def test_nodata_beyond_type(self, tmp_path: Path) -> None:
+        """It is that of products instead."""
+        image = make_image(40, 50).astype(np.float32)
+        image[:, ~make_mask(40, 50)] = -99
+        path = write_scene(tmp_path / 'a.tif', image, nodata=-99)
+        loader = make_loader(NativeRasterDataset(path), 32, 8)
+        writer = GeoTIFFWriter(tmp_path / 'out', 8, 'uint16')
+
+        def answer(image: Tensor) -> Tensor:
+            return image / 10000
+
+        predict(writer, Broken(answer), loader, tmp_path)
+        with rasterio.open(tmp_path / 'out' / 'a.tif') as dataset:
+            assert dataset.nodata == 0
+            found = dataset.read()
+        assert ((found != 0).any(axis=0) == make_mask(40, 50)).all()
+
 
 @pytest.mark.filterwarnings('ignore:You are using a custom batch sampler')
 @pytest.mark.filterwarnings("ignore:Attribute 'answer' removed from hparams")
@@ -348,15 +376,6 @@ class TestErrors:
         message = f'{paths[0]} and {paths[1]} would be written to the same file'
         with pytest.raises(ValueError, match=message):
             predict(GeoTIFFWriter(tmp_path / 'out', 8), PerPixel(), loader, tmp_path)
-
-    def test_nodata_beyond_type(self, tmp_path: Path) -> None:
-        cloudy = write_scene(
-            tmp_path / 'a.tif', make_image(40, 50).astype(np.float32), nodata=-99
-        )
-        loader = make_loader(NativeRasterDataset(cloudy), 32, 8)
-        writer = GeoTIFFWriter(tmp_path / 'out', 8, 'uint16')
-        with pytest.raises(ValueError, match=r'a\.tif has -99.*write float32'):
-            predict(writer, PerPixel(), loader, tmp_path)
 
     def test_full_disk(self, scenes: Path, tmp_path: Path) -> None:
         """Nothing unfinished stays, even while somebody holds the error."""

@@ -538,6 +538,7 @@ class TestCommand:
             'max_nodata': 0.1,
             'cloud_cover': [0.1, 0.6],
             'bands': [2, 4, 6, 8],
+            'scale': None,
         }
 
     def test_overwrite(

@@ -26,9 +26,9 @@ from ..raster.cog import BLOCK_SIZE, build_overviews, write_cog
 from ..raster.grid import Grid
 from ..raster.read import UnreadableError
 from ..raster.write import appears_whole, cannot_write, unfinished_folder
-from ..scenes.bands import find_planetscope_bands
-from ..scenes.layer import BandFinder, Layer
+from ..scenes.layer import Layer
 from ..scenes.mask import CloudMask
+from ..scenes.reflectance import OpticalLayer
 from .blend import Blender, ClassBlender
 from .origin import Origin, write_origin
 from .quicklook import draw_quicklook, picture_path
@@ -64,6 +64,7 @@ class OutputFile:
         bands: Sequence[int] | None = None,
         mask: Path | None = None,
         quicklook: bool = False,
+        scale: float | None = None,
         region: tuple[int, int, int, int] | None = None,
         origin: Origin | None = None,
         content: Content = 'image',
@@ -72,8 +73,8 @@ class OutputFile:
 
         Args:
             path: GeoTIFF to write.
-            source: File that is predicted, whose grid and value of pixels without data it
-                takes over.
+            source: File that is predicted, whose grid it takes over, and whose value of
+                pixels without data if its type can hold it.
             overlap: Number of pixels that neighboring tiles share.
             dtype: 'uint16' for reflectance x 10000, 'float32' for values as they are,
                 'uint8' for the most likely class, as which classes are always written.
@@ -82,6 +83,8 @@ class OutputFile:
                 of PlanetScope's products).
             mask: Cloud mask; where it is clear, *source* is kept.
             quicklook: Whether to draw a picture beside it, before and after.
+            scale: Value in *source* that is a reflectance of 1, for a composite and a
+                quicklook (defaults to what it says, or what its values look like).
             region: Part of *source* that windows cover, beyond which nothing is written:
                 first row and column, number of rows and columns (defaults to all of it).
             origin: What the file is made of and with, which it tells.
@@ -99,19 +102,12 @@ class OutputFile:
             dtype, self._has_classes = CLASS_TYPE, True
         self.path, self.dtype, self.quicklook = os.fspath(path), dtype, quicklook
         self._origin = origin
-        find_bands: BandFinder | None = None
-        if self._is_optical:
-            find_bands = functools.partial(find_planetscope_bands, bands=bands)
-        elif bands is not None:
-            find_bands = functools.partial(_known_bands, bands=bands)
         with ExitStack() as stack:
-            self._source = stack.enter_context(Layer(source, find_bands))
+            self._source = self._open_source(source, bands, scale)
+            stack.callback(self._source.close)
             self.nodata = NO_CLASS if self._has_classes else self._source.nodata
             if dtype == 'uint16' and self.nodata not in range(65536):
-                raise ValueError(
-                    f'{source} has {self.nodata} where it has no data, which uint16 does '
-                    'not hold: write float32'
-                )
+                self.nodata = MODALITIES['clear'].nodata
             self._mask = None
             if mask is not None:
                 self._mask = stack.enter_context(CloudMask(mask, self._source))
@@ -129,6 +125,16 @@ class OutputFile:
             [math.ceil(n / BLOCK_SIZE) for n in (grid.height, grid.width)],
             dtype=np.bool_,
         )
+
+    def _open_source(
+        self, source: Path, bands: Sequence[int] | None, scale: float | None
+    ) -> Layer:
+        """Open the file that is predicted."""
+        if self._is_optical:
+            return OpticalLayer(source, bands, scale)
+        if bands is None:
+            return Layer(source)
+        return Layer(source, functools.partial(_known_bands, bands=bands))
 
     def add(
         self,
@@ -325,6 +331,8 @@ class OutputFile:
         # A dark pixel is not one without data
         is_dark = values == self.nodata
         if is_dark.any():
+            # A kept one may be so in some bands
+            is_kept &= ~is_dark.all(axis=0)
             values[is_dark & ~np.asarray(is_kept)] = self.nodata + step
         return values
 

@@ -46,6 +46,7 @@ def remove_clouds(
     overlap: int = 64,
     batch_size: int = 1,
     bands: Sequence[int] | None = None,
+    scale: float | None = None,
     min_coverage: float = 0.9,
     s1_unit: Unit | None = None,
     date: str | None = None,
@@ -85,6 +86,8 @@ def remove_clouds(
         batch_size: Number of tiles that the model restores at once
         bands: Positions of B, G, R and NIR in the scene, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
+        scale: Value in the scene that is a reflectance of 1, such as 10000, 1 or 100
+            (defaults to what the scene says, or what its values look like)
         min_coverage: Least share of a scene that Sentinel-1 and the cloud mask must
             cover; elsewhere Sentinel-1 is replaced by its mean
         s1_unit: Unit of Sentinel-1, 'dB', 'power' (linear) or 'amplitude' (defaults to the
@@ -125,16 +128,30 @@ def remove_clouds(
         check_absent(out, overwrite)
 
     radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage)
-    scenes = PlanetScopeScenes(files, bands=bands, radar=radar, strict=len(files) == 1)
+    scenes = PlanetScopeScenes(
+        files, bands=bands, scale=scale, radar=radar, strict=len(files) == 1
+    )
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
     # Scenes of which nothing is kept although that is asked for
     whole = paths.keys() - masks.keys() if masks or composite is not None else set()
     # Scenes whose results stay as they are have no tiles
     writer = GeoTIFFWriter(
-        paths, overlap, dtype, scenes.bands_of, masks, quicklook, overwrite=True
+        paths,
+        overlap,
+        dtype,
+        scenes.bands_of,
+        masks,
+        quicklook,
+        scale=scale,
+        overwrite=True,
     )
     task = _make_task(model)
-    settings = {'tile_size': tile_size, **radar._asdict(), **writer.options}
+    settings = {
+        'tile_size': tile_size,
+        'scale': scale,
+        **radar._asdict(),
+        **writer.options,
+    }
     writer.origins = _describe_results(scenes, task, model, settings)
     done, others = _find_results(paths, {} if overwrite else writer.origins)
     tiles = SceneTiles(

@@ -63,6 +63,7 @@ class GeoTIFFWriter(BasePredictionWriter):
         bands: Mapping[str, Sequence[int]] | None = None,
         masks: Mapping[str, Path] | None = None,
         quicklook: bool = False,
+        scale: float | None = None,
         name: str = 'filepath',
         overwrite: bool = False,
         settings: Mapping[str, Any] = MappingProxyType({}),
@@ -84,6 +85,8 @@ class GeoTIFFWriter(BasePredictionWriter):
             masks: Cloud masks by file; where one is clear, the file is kept, see
                 :class:`~torchgeo_planetcr.scenes.CloudMask`.
             quicklook: Draw a picture beside each GeoTIFF, before and after.
+            scale: Value in the files that is a reflectance of 1, for composites and
+                quicklooks (defaults to what they say, or what their values look like).
             name: Column of the index that names the GeoTIFFs in a folder.
             overwrite: Replace GeoTIFFs that exist.
             settings: What predictions depend on besides the task and the files, as plain
@@ -103,6 +106,7 @@ class GeoTIFFWriter(BasePredictionWriter):
             'overlap': overlap,
             'dtype': dtype,
             'quicklook': quicklook,
+            'scale': scale,
         }
         self.settings, self.origins = settings, origins
         #: Files whose GeoTIFFs were there already.

@@ -92,6 +92,7 @@ def make_patches(
     max_nodata: float = 0.0,
     cloud_cover: tuple[float, float] = (0.0, 1.0),
     bands: Sequence[int] | None = None,
+    scale: float | None = None,
     s1_unit: Unit | None = None,
     date: str | None = None,
     max_days: float = 30,
@@ -129,6 +130,8 @@ def make_patches(
             [0, 1]
         bands: Positions of B, G, R and NIR in both scenes, from 1 (defaults to those of
             PlanetScope's products of four and eight bands)
+        scale: Value in both scenes that is a reflectance of 1, such as 10000, 1 or 100
+            (defaults to what they say, or what their values look like)
         s1_unit: Unit of Sentinel-1, 'dB', 'power' (linear) or 'amplitude' (defaults to the
             one that its values are like)
         date: Day of the cloudy scene if its file does not tell it, such as '2023-02-10'
@@ -177,6 +180,7 @@ def make_patches(
         'max_nodata': max_nodata,
         'cloud_cover': list(cloud_cover),
         'bands': None if bands is None else list(bands),
+        'scale': scale,
     }
     area = Area(root, split, aoi, made_of)
     area.check([cloudy, clear, landcover, *images], overwrite)
@@ -186,7 +190,7 @@ def make_patches(
     left_out: Counter[str] = Counter()
     with (
         rasterio.Env(GDAL_CACHEMAX=CACHE_SIZE),
-        PatchSources(files, bands, radar) as sources,
+        PatchSources(files, bands, scale, radar) as sources,
     ):
         step = PATCH_SIZE - overlap
         rows, columns = ((n - PATCH_SIZE) // step + 1 for n in sources.grid[-2:])

@@ -20,6 +20,7 @@ from ..raster.grid import Grid, parse_crs
 from ..scenes import Layer, RadarOptions, Scene, SceneFiles, Sentinel1
 from ..scenes.layer import OpenFiles
 from ..scenes.passes import DEFAULT_RADAR
+from ..scenes.reflectance import OpticalLayer
 
 #: Codes of land cover.
 CODES = [code for (code,) in PlanetCRWorldCover.codes[2]]
@@ -35,6 +36,7 @@ class PatchSources(OpenFiles):
         self,
         files: SceneFiles,
         bands: Sequence[int] | None = None,
+        scale: float | None = None,
         radar: RadarOptions = DEFAULT_RADAR,
     ) -> None:
         """Initialize a new PatchSources instance.
@@ -44,6 +46,8 @@ class PatchSources(OpenFiles):
                 there is one.
             bands: Positions of B, G, R and NIR in both scenes, from 1 (defaults to those
                 of PlanetScope's products of four and eight bands).
+            scale: Value in both scenes that is a reflectance of 1 (defaults to what they
+                say, or what their values look like).
             radar: How Sentinel-1 is chosen and read.
 
         Raises:
@@ -51,7 +55,7 @@ class PatchSources(OpenFiles):
             ValueError: If a file is not what is expected, or of another place.
         """
         with ExitStack() as stack:
-            self._scene = stack.enter_context(Scene(files, bands, radar))
+            self._scene = stack.enter_context(Scene(files, bands, scale, radar))
             #: Grid of the cloudy scene.
             self.grid = self._scene.grid
             _check_grid(files.cloudy, self.grid)
@@ -98,8 +102,8 @@ class PatchSources(OpenFiles):
             if isinstance(layer, Sentinel1):
                 values = values.astype(MODALITIES[modality].dtype)
                 values[:, ~np.isfinite(values).all(axis=0)] = nodata
-            elif layer.nodata != nodata:
-                values[:, ~layer.find_data(values)] = nodata
+            elif isinstance(layer, OpticalLayer):
+                values = layer.to_product(values)
             images[modality] = values, grid
         codes, _ = images['worldcover']
         unknown = codes[~np.isin(codes, (*CODES, MODALITIES['worldcover'].nodata))]

@@ -10,12 +10,14 @@ from .layer import Layer
 from .mask import CloudMask
 from .passes import RadarOptions
 from .radar import Sentinel1
+from .reflectance import OpticalLayer
 from .scene import Scene, Survey
 
 __all__ = (
     'AssumptionWarning',
     'CloudMask',
     'Layer',
+    'OpticalLayer',
     'PlanetScopeScenes',
     'RadarOptions',
     'Scene',

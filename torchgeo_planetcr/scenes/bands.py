@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
@@ -20,37 +21,30 @@ RADIANCE = re.compile(
     re.IGNORECASE,
 )
 
-#: Type of the values of PlanetScope's products of surface reflectance.
-DTYPE = MODALITIES['cloudy'].dtype.__name__
-
 
 def find_planetscope_bands(
-    dataset: DatasetReader, bands: Sequence[int] | None = None
+    dataset: DatasetReader,
+    bands: Sequence[int] | None = None,
+    scale: float | None = None,
 ) -> list[int]:
     """Find B, G, R and NIR in an image of PlanetScope.
 
     Args:
         dataset: The image.
         bands: Their positions from 1, if they are known.
+        scale: Value that is a reflectance of 1, if it is known: the image then holds
+            reflectance, whatever it is called and stored as.
 
     Returns:
         Their positions, from 1.
 
     Raises:
-        ValueError: If the image is not of type uint16, is called as products with radiance
-            are, or the bands are not known.
+        ValueError: If the image is no surface reflectance by its name or type, or the
+            bands are not known.
     """
     path, count = dataset.name, dataset.count
-    if RADIANCE.search(os.path.basename(path)):
-        raise ValueError(
-            f'{path} is called as products with radiance are: take the one with surface '
-            'reflectance (..._AnalyticMS_SR.tif), or give it another name if it is one'
-        )
-    if dataset.dtypes[0] != DTYPE:
-        raise ValueError(
-            f'{path} is {dataset.dtypes[0]} instead of {DTYPE}: take the product with '
-            'surface reflectance x 10000, not a visual one'
-        )
+    if scale is None:
+        _check_product(dataset)
     wanted = MODALITIES['cloudy'].descriptions
     if bands is not None:
         if len(bands) != len(wanted) or not all(1 <= band <= count for band in bands):
@@ -67,3 +61,25 @@ def find_planetscope_bands(
             'begins with blue: give the positions of B, G, R and NIR with bands'
         )
     return find_bands(path, count, dataset.descriptions)
+
+
+def declares_scale(dataset: DatasetReader) -> bool:
+    """Whether a file says how its values become those that they stand for."""
+    return any(scale != 1 for scale in dataset.scales) or any(dataset.offsets)
+
+
+def _check_product(dataset: DatasetReader) -> None:
+    """Refuse products that hold no surface reflectance, by name or type."""
+    path, dtype = dataset.name, np.dtype(dataset.dtypes[0])
+    advice = 'say with --scale (scale=...) which value is a reflectance of 1'
+    if RADIANCE.search(os.path.basename(path)):
+        raise ValueError(
+            f'{path} is called as products with radiance are: take the one with surface '
+            f'reflectance (..._AnalyticMS_SR.tif), or if it is one, {advice}'
+        )
+    if (dtype.itemsize == 1 or dtype.kind == 'c') and not declares_scale(dataset):
+        raise ValueError(
+            f'{path} is {dtype} instead of {MODALITIES["cloudy"].dtype.__name__}: take '
+            'the product with surface reflectance x 10000, not a visual one, or if it is '
+            f'reflectance, {advice}'
+        )

@@ -57,6 +57,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         landcover: Path | Sequence[Path] | None = None,
         *,
         bands: Sequence[int] | None = None,
+        scale: float | None = None,
         radar: RadarOptions = DEFAULT_RADAR,
         transforms: Callable[[Sample], Sample] | None = None,
         strict: bool = True,
@@ -72,6 +73,8 @@ class PlanetScopeScenes(NativeRasterDataset):
             landcover: Maps of WorldCover, see there.
             bands: Positions of B, G, R and NIR in the cloudy and clear images, from 1
                 (defaults to those of PlanetScope's products of four and eight bands).
+            scale: Value in the cloudy and clear images that is a reflectance of 1 (defaults
+                to what they say, or what their values look like).
             radar: How Sentinel-1 is chosen and read.
             transforms: A function/transform that takes an input sample and returns a
                 transformed version.
@@ -87,7 +90,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         self.scenes = {files.cloudy: files for files in scenes}
         if len(self.scenes) < len(scenes):
             raise ValueError('a scene is named more than once: name each once')
-        self.positions, self.radar = bands, radar
+        self.positions, self.scale, self.radar = bands, scale, radar
         self._has_masks = any(files.mask for files in scenes)
         #: Positions of B, G, R and NIR in each scene, from 1.
         self.bands_of: dict[str, list[int]] = {}
@@ -96,7 +99,7 @@ class PlanetScopeScenes(NativeRasterDataset):
         headers = []
         for path, files in sorted(self.scenes.items()):
             try:
-                with Scene(files, bands, radar) as scene:
+                with Scene(files, bands, scale, radar) as scene:
                     headers.append(scene.image.header)
                     self.bands_of[path] = scene.image.bands
             except (OSError, ValueError) as error:
@@ -210,7 +213,8 @@ class PlanetScopeScenes(NativeRasterDataset):
         # GDAL's files must not be shared with another process
         key = path, os.getpid()
         if self._opened is None or self._opened[0] != key:
-            self._opened = key, Scene(self.scenes[path], self.positions, self.radar)
+            scene = Scene(self.scenes[path], self.positions, self.scale, self.radar)
+            self._opened = key, scene
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:

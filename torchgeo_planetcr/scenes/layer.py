@@ -263,9 +263,7 @@ class Layer(OpenFiles):
     @property
     def small_shape(self) -> tuple[int, int]:
         """Rows and columns of a small version that shows whether rasters fit together."""
-        height, width = self.grid.height, self.grid.width
-        factor = max(1, max(height, width) // SMALL_SIZE)
-        return max(height // factor, 1), max(width // factor, 1)
+        return small_size(self.grid.height, self.grid.width)
 
     def find_data(self, image: NDArray[Any]) -> NDArray[np.bool_]:
         """Find the pixels that have data.
@@ -295,8 +293,8 @@ class Layer(OpenFiles):
 
     def _read_pixels(
         self,
-        window: Window | None,
-        out_shape: tuple[int, ...] | None,
+        window: Window | None = None,
+        out_shape: tuple[int, ...] | None = None,
         resampling: Resampling = Resampling.nearest,
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Read pixels of the file, and where it masks them."""
@@ -384,6 +382,20 @@ class Layer(OpenFiles):
 def _find_all(dataset: DatasetReader) -> Sequence[int]:
     """All bands."""
     return dataset.indexes
+
+
+def small_size(height: int, width: int) -> tuple[int, int]:
+    """Find the size of a small version that shows what a raster is like.
+
+    Args:
+        height: Number of rows of the raster.
+        width: Number of columns.
+
+    Returns:
+        Rows and columns of the small version.
+    """
+    factor = max(1, max(height, width) // SMALL_SIZE)
+    return max(height // factor, 1), max(width // factor, 1)
 
 
 def small_part(shape: tuple[int, int], grid: Grid, window: Grid) -> tuple[slice, slice]:

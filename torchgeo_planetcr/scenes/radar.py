@@ -132,8 +132,8 @@ class Sentinel1Layer(Layer):
 
     def _read_pixels(
         self,
-        window: Window | None,
-        out_shape: tuple[int, ...] | None,
+        window: Window | None = None,
+        out_shape: tuple[int, ...] | None = None,
         resampling: Resampling = Resampling.nearest,
     ) -> tuple[NDArray[np.float32], None]:
         """Read VV and VH in their unit, NaN where the files have none."""

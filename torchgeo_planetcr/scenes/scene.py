@@ -6,12 +6,11 @@
 import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 
 from ..datasets.components import PlanetCRWorldCover
 from ..datasets.missing_sentinel1 import (
@@ -22,12 +21,13 @@ from ..datasets.missing_sentinel1 import (
 )
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
-from .bands import find_planetscope_bands
+from ..raster.read import UnreadableError
 from .files import SceneFiles
 from .layer import Layer, OpenFiles, small_part
 from .mask import CloudMask
 from .passes import DEFAULT_RADAR, Passes, RadarOptions
 from .radar import Sentinel1
+from .reflectance import OpticalLayer
 
 #: Backscatter in dB that no image of land or sea has for its mean.
 DECIBELS = (-40.0, 0.0)
@@ -71,6 +71,7 @@ class Scene(OpenFiles):
         self,
         files: SceneFiles,
         bands: Sequence[int] | None = None,
+        scale: float | None = None,
         radar: RadarOptions = DEFAULT_RADAR,
     ) -> None:
         """Initialize a new Scene instance.
@@ -79,6 +80,8 @@ class Scene(OpenFiles):
             files: Files of the scene.
             bands: Positions of B, G, R and NIR in the cloudy and the clear image, from 1
                 (defaults to those of PlanetScope's products of four and eight bands).
+            scale: Value in the cloudy and the clear image that is a reflectance of 1
+                (defaults to what they say, or what their values look like).
             radar: How Sentinel-1 is chosen and read.
 
         Raises:
@@ -94,21 +97,15 @@ class Scene(OpenFiles):
                 f'min_coverage={radar.min_coverage} is not a share in [0, 1]'
             )
         self.files, self.radar = files, radar
-        find_bands = functools.partial(find_planetscope_bands, bands=bands)
         with ExitStack() as stack:
-            self.image = stack.enter_context(Layer(files.cloudy, find_bands))
+            image = OpticalLayer(files.cloudy, bands, scale)
+            self.image = stack.enter_context(image)
             #: Grid of the cloudy image, on which everything is read.
             self.grid = self.image.grid
             self._passes = stack.enter_context(Passes(files.s1, self.image, radar))
             self.clear = self.landcover = self.mask = None
             if files.clear is not None:
-                clear = Layer(
-                    files.clear,
-                    find_bands,
-                    grid=self.grid,
-                    resampling=Resampling.bilinear,
-                    nodata=MODALITIES['clear'].nodata,
-                )
+                clear = OpticalLayer(files.clear, bands, scale, self.grid)
                 self.clear = stack.enter_context(clear)
             if files.landcover is not None:
                 landcover = Layer(
@@ -134,9 +131,9 @@ class Scene(OpenFiles):
 
         Raises:
             OSError: If a file cannot be read.
-            ValueError: If the scene has no data, if Sentinel-1 covers less of it than is
-                required, if its values are not those of VV and VH in dB, or if the mask
-                does not fit.
+            ValueError: If the scene has no data, if its values or those of the clear image
+                are no reflectance, if Sentinel-1 covers less of it than is required, if its
+                values are not those of VV and VH in dB, or if the mask does not fit.
         """
         min_coverage = self.radar.min_coverage
         cloudy = self.files.cloudy
@@ -145,6 +142,10 @@ class Scene(OpenFiles):
         has_data = self._small_has_data
         if not has_data.any():
             raise ValueError(f'{cloudy} has no pixel with data')
+        if self.clear is not None:
+            # A damaged part is reported when it is read
+            with suppress(UnreadableError):
+                self.clear.survey()
         covered = is_measured(self._small_sentinel1) & has_data
         names = self.sentinel1.names
         if not covered.any():
@@ -192,14 +193,10 @@ class Scene(OpenFiles):
             ValueError: If a value of the mask is unknown.
         """
         reading = self._executor.submit(self.sentinel1.read, window)
-        image = self.image.read(window)
-        has_data = self.image.find_data(image)
-        if not has_data.all():
-            # The nodata value is not a reflectance
-            image[:, ~has_data] = 0
-        sample = {'image': image.astype(np.float32)}
+        image, has_data = _read_reflectance(self.image, window)
+        sample = {'image': image}
         if self.clear is not None:
-            sample['image_clear'] = self.clear.read(window).astype(np.float32)
+            sample['image_clear'], _ = _read_reflectance(self.clear, window)
         if self.landcover is not None:
             codes = self.landcover.read(window)[0]
             sample['mask'] = PlanetCRWorldCover.to_classes(codes).astype(np.int64)
@@ -233,7 +230,7 @@ class Scene(OpenFiles):
     @functools.cached_property
     def _small_has_data(self) -> NDArray[np.bool_]:
         """Where the scene has data at low resolution."""
-        return self.image.find_data(self.image.read_small())
+        return self.image.survey()
 
     @functools.cached_property
     def _small_sentinel1(self) -> Decibels:
@@ -245,3 +242,15 @@ class Scene(OpenFiles):
         """Mean of Sentinel-1 where the scene has data, which replaces what is missing."""
         covered = is_measured(self._small_sentinel1) & self._small_has_data
         return mean_backscatter(self._small_sentinel1[:, covered])
+
+
+def _read_reflectance(
+    layer: OpticalLayer, window: Grid
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read reflectance x 10000, 0 without data, and where there is data."""
+    image = layer.read(window)
+    has_data = layer.find_data(image)
+    if not has_data.all():
+        # The nodata value is not a reflectance
+        image[:, ~has_data] = 0
+    return image.astype(np.float32, copy=False), has_data
