@@ -1,6 +1,7 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.transform import Affine, from_origin
-from rasterio.warp import reproject
+from rasterio.warp import reproject, transform
 from rasters import make_array, write
 from small_scene import (
     CRS,
@@ -505,6 +506,70 @@ class TestSceneError:
         cloudy.write_text('no raster')
         with pytest.raises(OSError, match=r'cloudy\.tif is not a readable raster'):
             open_scene(cloudy, s1)
+
+
+class TestPixelSize:
+    """The size on the ground counts, not that in the units of the CRS."""
+
+    def remarks(self, folder: Path, crs: str, res: float, lat: float) -> list[str]:
+        """What is said of a scene with pixels of a size at a latitude."""
+        x, y = transform('EPSG:4326', crs, [15], [lat])[:2]
+        grid: dict[str, Any] = {'crs': crs}
+        ones = np.ones((4, 60, 80), np.uint16)
+        corner = from_origin(x[0] - 40 * res, y[0] + 30 * res, res, res)
+        path = write(folder / 'scene.tif', 1000 * ones, transform=corner, **grid)
+        # Sentinel-1 of twice the size
+        corner = from_origin(x[0] - 80 * res, y[0] + 60 * res, 4 * res, 4 * res)
+        values = np.full((2, 40, 40), -12, np.float32)
+        values[1] -= 7
+        s1 = write(folder / 's1.tif', values, transform=corner, **grid)
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            open_scene(path, s1) as scene,
+        ):
+            warnings.simplefilter('always')
+            scene.survey()
+        return [str(w.message) for w in caught if 'pixels of' in str(w.message)]
+
+    @pytest.mark.parametrize(
+        ('crs', 'res', 'lat', 'size'),
+        [
+            ('EPSG:32633', 10, 48, '10'),
+            ('EPSG:32633', 0.5, 48, '0.5'),
+            ('EPSG:32633', 5, 48, '5'),
+            # A quad of a basemap, whose pixels have 4.77 m at the equator
+            ('EPSG:3857', 4.777314, 0, '4.8'),
+            ('EPSG:3857', 4.777314, 60, '2.4'),
+            ('EPSG:3857', 3, 60, '1.5'),
+            ('EPSG:4326', 1e-4, 0, '11'),
+            ('EPSG:4326', 3 / 111320, 60, '1.5 x 3'),
+        ],
+    )
+    def test_far(
+        self, tmp_path: Path, crs: str, res: float, lat: float, size: str
+    ) -> None:
+        """https://community.planet.com/education-research-84/have-quarterly-basemaps-changed-size-over-the-years-6011"""
+        (remark,) = self.remarks(tmp_path, crs, res, lat)
+        assert f'scene.tif has pixels of {size} m on the ground' in remark
+        assert 'with 3 m' in remark
+
+    @pytest.mark.parametrize(
+        ('crs', 'res', 'lat'),
+        [
+            ('EPSG:32633', 3, 48),
+            # Tiles, and what the satellites see
+            ('EPSG:32633', 3.125, 48),
+            ('EPSG:32633', 3.7, 48),
+            ('EPSG:32633', 4.1, 48),
+            ('EPSG:3857', 4.777314, 47),
+            ('EPSG:3857', 6, 60),
+            ('EPSG:4326', 3 / 111320, 0),
+            # Feet of the United States
+            ('EPSG:2263', 9.8425, 40.7),
+        ],
+    )
+    def test_near(self, tmp_path: Path, crs: str, res: float, lat: float) -> None:
+        assert not self.remarks(tmp_path, crs, res, lat)
 
 
 def test_radar_in_other_zone(s1: Path) -> None:

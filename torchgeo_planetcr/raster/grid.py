@@ -8,13 +8,17 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from pyproj import CRS
+from pyproj import CRS, Geod
 from rasterio.transform import Affine
+from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
 #: (xmin, ymin, xmax, ymax)
 type Bounds = tuple[float, float, float, float]
 
+
+#: The Earth, on which distances are measured.
+WGS84 = Geod(ellps='WGS84')
 
 #: Coordinates of places on Earth are smaller, in each unit and with each false easting.
 MAX_COORDINATE = 1e9
@@ -109,6 +113,17 @@ class Grid(NamedTuple):
     def is_plausible(self) -> bool:
         """Whether the pixels have a size, and lie at a place, that is possible."""
         return is_plausible(self.res, self.bounds)
+
+    @property
+    def ground_size(self) -> tuple[float, float]:
+        """Width and height in meters of the pixel in the middle, measured on the ground."""
+        left, bottom, right, top = self.bounds
+        x, y = (left + right) / 2, (bottom + top) / 2
+        lon, lat, *_ = transform_points(
+            self.crs, 'EPSG:4326', [x, x + self.xres, x], [y, y, y + self.yres]
+        )
+        _, _, sizes = WGS84.inv(2 * lon[:1], 2 * lat[:1], lon[1:], lat[1:])
+        return sizes[0], sizes[1]
 
     def bounds_in(self, crs: str) -> Bounds:
         """Bounds in another CRS, of all four edges."""

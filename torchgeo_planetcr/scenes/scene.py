@@ -4,6 +4,7 @@
 """A cloudy scene and what belongs to it, window by window."""
 
 import functools
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -22,6 +23,7 @@ from ..datasets.missing_sentinel1 import (
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from ..raster.read import UnreadableError
+from .assume import assume
 from .files import SceneFiles
 from .layer import Layer, OpenFiles, small_part
 from .mask import CloudMask
@@ -31,6 +33,10 @@ from .reflectance import OpticalLayer
 
 #: Backscatter in dB that no image of land or sea has for its mean.
 DECIBELS = (-40.0, 0.0)
+
+
+#: Sizes in meters of pixels of PlanetScope: 3 m and 3.125 m in products, up to 4.1 m before.
+PIXEL_SIZES = (2.5, 4.25)
 
 
 class Survey(NamedTuple):
@@ -142,6 +148,7 @@ class Scene(OpenFiles):
         has_data = self._small_has_data
         if not has_data.any():
             raise ValueError(f'{cloudy} has no pixel with data')
+        self._remark_on_pixels()
         if self.clear is not None:
             # A damaged part is reported when it is read
             with suppress(UnreadableError):
@@ -221,6 +228,21 @@ class Scene(OpenFiles):
             OSError: If the scene cannot be read.
         """
         return bool(self.image.find_data(self.image.read(window)).any())
+
+    def _remark_on_pixels(self) -> None:
+        """Say that pixels are larger or smaller than those of PlanetScope."""
+        smallest, largest = PIXEL_SIZES
+        width, height = self.grid.ground_size
+        if not (min(width, height) < smallest or max(width, height) > largest):
+            return
+        size = f'{width:.2g}'
+        if not math.isclose(width, height, rel_tol=0.1):
+            size = f'{size} x {height:.2g}'
+        assume(
+            f'{self.files.cloudy} has pixels of {size} m on the ground, and models are '
+            f'trained with {MODALITIES["cloudy"].resolution:g} m: do not expect as much as '
+            'of PlanetScope'
+        )
 
     @functools.cached_property
     def sentinel1(self) -> Sentinel1:
