@@ -3,6 +3,8 @@
 
 """Which bands of an optical image are B, G, R and NIR, in scenes and in data sets."""
 
+import fnmatch
+import os
 import re
 from collections.abc import Sequence
 
@@ -41,6 +43,18 @@ ADVICE = (
     '`--bands 3 2 1 4` (bands=[3, 2, 1, 4]) if they are red, green, blue and NIR'
 )
 
+#: Words in names of files that say the order of four bands, such as BGRN.
+ORDER = re.compile(r'(?<![a-z0-9])((?:NIR|[BGRN]){4})(?![a-z0-9])', re.IGNORECASE)
+
+#: Words in names of PlanetScope's products with eight bands.
+EIGHT_BANDS = re.compile(r'_8b(?![a-z0-9])', re.IGNORECASE)
+
+#: Words in names of PlanetScope's products, whose bands are known.
+PRODUCT = re.compile(
+    r'_AnalyticMS(?![a-z0-9])|_\d[AB]_Analytic|_analytic_[48]b(?![a-z0-9])|_BGRN_',
+    re.IGNORECASE,
+)
+
 #: Names that programs give to bands by their position.
 POSITION = re.compile(r'(band|layer|channel)[ _-]?(\d+)', re.IGNORECASE)
 
@@ -60,25 +74,19 @@ def find_bands(
         advice: What to do if they are unclear, for errors.
 
     Returns:
-        Their positions, from 1: by the names, or without names those of PlanetScope's
-        products.
+        Their positions, from 1: by the names, or without names by the name of the file or
+        those of PlanetScope's products.
 
     Raises:
         ValueError: If the names are unclear, or there are none and the number of bands is
             that of no product.
     """
-    names = (
-        []
-        if names is None
-        else [
-            '' if _is_position(name or '', place) else (name or '')
-            for place, name in enumerate(names, start=1)
-        ]
-    )
+    names = own_names(names or ())
     if not any(names):
-        if count not in PRODUCTS:
+        positions = _find_positions(os.path.basename(path), count)
+        if positions is None:
             raise ValueError(f'{path} has {count} bands without names: {advice}')
-        return list(PRODUCTS[count])
+        return positions
     words = [_words(name) for name in names]
     found = [
         [place for place, name in enumerate(words, start=1) if name in NAMES[band]]
@@ -91,6 +99,70 @@ def find_bands(
             f'{advice}'
         )
     return [place for (place,) in found]
+
+
+def tells_bands(path: str, names: Sequence[str | None]) -> bool:
+    """Whether it is known which band of a file is which.
+
+    Args:
+        path: The file.
+        names: Names of its bands, None for those without.
+
+    Returns:
+        True if its bands are named, or if it is called as PlanetScope's products or the
+        archive's images are, and has as many bands.
+    """
+    name = os.path.basename(path)
+    globs = (MODALITIES['cloudy'].filename_glob, MODALITIES['clear'].filename_glob)
+    if any(own_names(names)) or any(fnmatch.fnmatch(name, glob) for glob in globs):
+        return True
+    # Somebody may have taken some bands of a product
+    is_part = EIGHT_BANDS.search(name) is not None and len(names) < 8
+    return PRODUCT.search(name) is not None and not is_part
+
+
+def find_order(name: str) -> list[str]:
+    """Find the order of four bands that the name of a file says.
+
+    Args:
+        name: The name.
+
+    Returns:
+        B, G, R and NIR in this order, none of them if the name does not say it.
+    """
+    bands = MODALITIES['cloudy'].bands
+    for match in ORDER.finditer(name):
+        letters = re.sub('N(?!IR)', 'NIR', match[1].upper())
+        order = re.findall('NIR|[BGR]', letters)
+        if sorted(order) == sorted(bands):
+            return order
+    return []
+
+
+def _find_positions(name: str, count: int) -> list[int] | None:
+    """Find B, G, R and NIR without names of bands, by the name of the file or their number."""
+    bands = MODALITIES['cloudy'].bands
+    if EIGHT_BANDS.search(name) and count >= 8:
+        return list(PRODUCTS[8])
+    order = find_order(name)
+    if order and count >= len(order):
+        return [order.index(band) + 1 for band in bands]
+    return list(PRODUCTS[count]) if count in PRODUCTS and not order else None
+
+
+def own_names(names: Sequence[str | None]) -> list[str]:
+    """Find names of bands that say more than the position.
+
+    Args:
+        names: Names of the bands, None for those without.
+
+    Returns:
+        Names of all bands, empty for those that say no more.
+    """
+    return [
+        '' if _is_position(name or '', place) else (name or '')
+        for place, name in enumerate(names, start=1)
+    ]
 
 
 def _is_position(name: str, place: int) -> bool:

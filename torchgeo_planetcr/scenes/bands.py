@@ -11,8 +11,9 @@ import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from ..datasets.band_names import find_bands
+from ..datasets.band_names import find_bands, find_order, own_names, tells_bands
 from ..datasets.modalities import MODALITIES
+from .assume import assume
 
 #: Names of PlanetScope's products with radiance at the sensor: those with surface reflectance
 #: have SR in them.
@@ -55,12 +56,21 @@ def find_planetscope_bands(
         return list(bands)
     colors = dataset.colorinterp[:3]
     is_rgb = colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if is_rgb and not any(dataset.descriptions):
+    order = find_order(os.path.basename(path))[:3]
+    if is_rgb and not any(own_names(dataset.descriptions)) and order != ['R', 'G', 'B']:
         raise ValueError(
             f'{path} says that its first bands are red, green and blue, and PlanetScope '
-            'begins with blue: give the positions of B, G, R and NIR with bands'
+            'begins with blue: give the positions of B, G, R and NIR, for example '
+            '`--bands 3 2 1 4`'
         )
-    return find_bands(path, count, dataset.descriptions)
+    found = find_bands(path, count, dataset.descriptions)
+    if not tells_bands(path, dataset.descriptions):
+        places = ', '.join(map(str, found))
+        assume(
+            f'{path} does not name its bands: taken for B, G, R and NIR at {places}; if '
+            'they are elsewhere, give their positions with --bands'
+        )
+    return found
 
 
 def declares_scale(dataset: DatasetReader) -> bool:
