@@ -261,6 +261,18 @@ class TestLists:
         (own_root / 'test.csv').write_bytes(content)
         assert len(PlanetCR(own_root, 'test', strict=True)) == 1
 
+    def test_written_on_windows(self, own_root: Path) -> None:
+        """Backslashes, a byte order mark, line ends of its own and `.\\` in front."""
+        listed = [('winter_34', 1), ('winter_34', 2)]
+        lines = [line(*patch).replace('/', '\\') for patch in listed]
+        lines[1] = '.\\' + lines[1].replace(',', ',.\\')
+        (own_root / 'test.csv').write_bytes('\r\n'.join(lines).encode('utf-8-sig'))
+        found = PlanetCR(own_root, 'test', strict=True)
+        write_list(own_root / 'test.csv', listed)
+        expected = PlanetCR(own_root, 'test', strict=True)
+        pd.testing.assert_frame_equal(found.index, expected.index)
+        assert len(found) == 2
+
     def test_not_text(self, own_root: Path) -> None:
         (own_root / 'test.csv').write_bytes(b'\x00\xff\xfe\x80' * 100)
         with pytest.raises(ValueError, match=r'test\.csv'):
@@ -298,6 +310,13 @@ class TestLists:
             '..',
             ' ../S1_fall_5_p_1.tif',
             '/vsicurl/http://localhost/S1_fall_5_p_1.tif',
+            '..\\train\\S1_fall\\S1_fall_5\\S1_fall_5_p_1.tif',
+            'S1_fall\\..\\..\\train/S1_fall/S1_fall_5/S1_fall_5_p_1.tif',
+            'S1_fall/..\\../train/S1_fall_5_p_1.tif',
+            'C:\\data\\S1_fall\\S1_fall_5_p_1.tif',
+            'C:S1_fall_5_p_1.tif',
+            '\\S1_fall\\S1_fall_5_p_1.tif',
+            '\\\\server\\share\\S1_fall_5_p_1.tif',
         ],
     )
     def test_leads_out_of_root(self, own_root: Path, name: str) -> None:

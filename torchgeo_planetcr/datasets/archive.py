@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, TextIOWrapper
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
@@ -307,20 +307,21 @@ def _read_row(row: list[str], place: str, folder: str) -> Iterator[str]:
             f'{", ".join(LIST_COLUMNS)}'
         )
     for modality, name in zip(LIST_COLUMNS, row):
-        name = name.strip()
-        if os.path.isabs(name) or '..' in PurePath(name).parts:
+        # Understands both separators, as lists may have been written anywhere
+        path = PureWindowsPath(name.strip())
+        if path.anchor or '..' in path.parts:
             raise ListError(
                 f'{place}: {_shorten(name)} leads out of {folder}: write paths that are '
                 'relative to this folder'
             )
-        match = FILENAME.fullmatch(os.path.basename(name))
+        match = FILENAME.fullmatch(path.name)
         prefix = MODALITIES[modality].folder
         if not match or match['prefix'] != prefix:
             raise ListError(
                 f'{place}: {_shorten(name)} is not the name of a {modality} file, '
                 f'{prefix}_<season>_<n>_p_<m>'
             )
-        yield f'{folder}/{PurePath(name).as_posix()}'
+        yield f'{folder}/{path.as_posix()}'
 
 
 def _shorten(name: str) -> str:
