@@ -94,6 +94,29 @@ def test_unclear(tmp_path: Path, names: list[str]) -> None:
         assert layer.bands == [3, 2, 1, 4]
 
 
+@pytest.mark.parametrize('name', ['scene', 'planet_cloudy_mine', 'planet_cloudfree_x'])
+@pytest.mark.parametrize('compress', ['none', 'deflate'])
+@pytest.mark.parametrize('interleave', ['band', 'pixel'])
+def test_positions(tmp_path: Path, name: str, compress: str, interleave: str) -> None:
+    """They overrule names of bands and of files, through GDAL or not."""
+    image = np.stack([np.full((20, 30), 100 * n, np.uint16) for n in range(1, 7)])
+    options = {'compress': compress, 'interleave': interleave}
+    path = write(tmp_path / f'{name}.tif', image, **options)
+    for kind in (PlanetCRCloudy, PlanetCRClear):
+        dataset = kind(path, positions=[6, 2, 1, 5])
+        assert dataset[:]['image'].mean(dim=(1, 2)).tolist() == [600, 200, 100, 500]
+        dataset = kind(path, ['NIR', 'B'], positions=[6, 2, 1, 5])
+        assert dataset[:]['image'][:, 0, 0].tolist() == [500, 600]
+    with rasterio.open(path, 'r+') as dataset:
+        dataset.descriptions = ('blue', 'green', 'red', 'nir', 'x', 'y')
+    found = PlanetCRCloudy(path, positions=[6, 2, 1, 5])[:]['image'][:, 0, 0]
+    assert found.tolist() == [600, 200, 100, 500]
+    for wrong in ([1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 7]):
+        message = rf'positions of B, G, R and NIR among the 6 bands of .*{name}\.tif'
+        with pytest.raises(ValueError, match=message):
+            PlanetCRCloudy(path, positions=wrong)[:]
+
+
 @pytest.mark.parametrize('count', [1, 3, 5, 9])
 def test_other_products(count: int) -> None:
     with pytest.raises(ValueError, match=f'a.tif has {count} bands without names'):

@@ -40,7 +40,8 @@ COMMON_WORDS = frozenset(
 #: What to do about a file that does not say which band is which.
 ADVICE = (
     f'give the positions of {", ".join(MODALITIES["cloudy"].bands)}, for example '
-    '`--bands 3 2 1 4` (bands=[3, 2, 1, 4]) if they are red, green, blue and NIR'
+    '`--bands 3 2 1 4` (bands=[3, 2, 1, 4], or positions=[3, 2, 1, 4] in a data set such as '
+    'PlanetCRCloudy) if they are red, green, blue and NIR'
 )
 
 #: Words in names of files that say the order of four bands, such as BGRN.
@@ -99,6 +100,29 @@ def find_bands(
             f'{advice}'
         )
     return [place for (place,) in found]
+
+
+def check_positions(path: str, count: int, positions: Sequence[int]) -> list[int]:
+    """Check positions that a user gives.
+
+    Args:
+        path: The file, for errors.
+        count: Number of its bands.
+        positions: Positions of B, G, R and NIR, from 1.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If there are not four, or a file does not have one of them.
+    """
+    bands = MODALITIES['cloudy'].bands
+    if len(positions) != len(bands) or not all(1 <= n <= count for n in positions):
+        raise ValueError(
+            f'{list(positions)} must be the positions of B, G, R and NIR among the '
+            f'{count} bands of {path}, from 1'
+        )
+    return list(positions)
 
 
 def tells_bands(path: str, names: Sequence[str | None]) -> bool:

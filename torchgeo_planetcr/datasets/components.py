@@ -23,7 +23,7 @@ from ..raster.read import (
     read_pixels,
     read_raster_header,
 )
-from .band_names import find_bands
+from .band_names import check_positions, find_bands
 from .mask_bands import MaskBands, find_mask_bands
 from .missing_sentinel1 import (
     LEAST_DECIBELS,
@@ -54,7 +54,7 @@ class PlanetCRCloudy(NativeRasterDataset):
 
     Four bands at 3 m, surface reflectance x 10000, 0 where there is no data. In files of
     your own, they are found by the names of the bands, or without names by the order of
-    PlanetScope's products of four and eight bands.
+    PlanetScope's products of four and eight bands, unless *positions* say where they are.
     """
 
     filename_glob = MODALITIES['cloudy'].filename_glob
@@ -64,25 +64,62 @@ class PlanetCRCloudy(NativeRasterDataset):
     nodata = MODALITIES['cloudy'].nodata
     driver = 'GTiff'
 
+    def __init__(
+        self,
+        paths: Path | Iterable[Path] = 'data',
+        bands: Sequence[str] | None = None,
+        transforms: Callable[[Sample], Sample] | None = None,
+        strict: bool = False,
+        headers: HeaderTable | None = None,
+        positions: Sequence[int] | None = None,
+    ) -> None:
+        """Initialize a new PlanetCRCloudy instance.
+
+        Args:
+            paths: One or more root directories to search or files to load.
+            bands: Bands to return (defaults to all bands).
+            transforms: A function/transform that takes an input sample
+                and returns a transformed version.
+            strict: Raise an error for an unreadable file instead of a warning.
+            headers: Headers of all files, if they are known already.
+            positions: Positions of B, G, R and NIR in all files, from 1 (defaults to those
+                that the names of the bands say, or those of PlanetScope's products). If a
+                file does not have them, reading it raises a ValueError.
+
+        Raises:
+            DatasetNotFoundError: If no readable file is found.
+            OSError: If *strict* and a file is unreadable.
+            ValueError: If *bands* are unknown.
+        """
+        self.positions = None if positions is None else tuple(positions)
+        super().__init__(paths, bands, transforms, strict, headers)
+
     def _read_window(
         self, header: RasterHeader, row: int, col: int, height: int, width: int
     ) -> NDArray[Any]:
         """Read a window, see :meth:`NativeRasterDataset.read_window`."""
-        bands = self.band_indexes or ()
-        if not fnmatch.fnmatch(os.path.basename(header.filepath), self.filename_glob):
-            positions = _find_positions(header)
+        bands, name = self.band_indexes or (), os.path.basename(header.filepath)
+        if self.positions or not fnmatch.fnmatch(name, self.filename_glob):
+            positions = _find_positions(header, self.positions)
             bands = [positions[band - 1] for band in bands]
         return read_pixels(header, row, col, height, width, bands, self.driver)
 
 
 @functools.lru_cache(maxsize=128)
-def _find_positions(header: RasterHeader) -> list[int]:
-    """Find B, G, R and NIR in a file that is none of the archive."""
+def _find_positions(
+    header: RasterHeader, given: tuple[int, ...] | None = None
+) -> list[int]:
+    """Find B, G, R and NIR in a file, in which they may be given."""
+    path = header.filepath
     # A file with names of bands has no layout
     if header.layout is not None:
-        return find_bands(header.filepath, header.layout.count)
-    dataset = HANDLES.open(header, 'GTiff')
-    return find_bands(header.filepath, dataset.count, dataset.descriptions)
+        count, names = header.layout.count, None
+    else:
+        dataset = HANDLES.open(header, 'GTiff')
+        count, names = dataset.count, dataset.descriptions
+    if given is not None:
+        return check_positions(path, count, given)
+    return find_bands(path, count, names)
 
 
 class PlanetCRClear(PlanetCRCloudy):

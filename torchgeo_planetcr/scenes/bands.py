@@ -11,7 +11,13 @@ import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from ..datasets.band_names import find_bands, find_order, own_names, tells_bands
+from ..datasets.band_names import (
+    check_positions,
+    find_bands,
+    find_order,
+    own_names,
+    tells_bands,
+)
 from ..datasets.modalities import MODALITIES
 from .assume import assume
 
@@ -46,14 +52,8 @@ def find_planetscope_bands(
     path, count = dataset.name, dataset.count
     if scale is None:
         _check_product(dataset)
-    wanted = MODALITIES['cloudy'].descriptions
     if bands is not None:
-        if len(bands) != len(wanted) or not all(1 <= band <= count for band in bands):
-            raise ValueError(
-                f'bands={list(bands)} must be the positions of B, G, R and NIR among the '
-                f'{count} bands of {path}, from 1'
-            )
-        return list(bands)
+        return check_positions(path, count, bands)
     colors = dataset.colorinterp[:3]
     is_rgb = colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     order = find_order(os.path.basename(path))[:3]
