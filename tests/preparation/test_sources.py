@@ -68,6 +68,37 @@ def read(paths: dict[str, Any], row: int = 0, col: int = 0, **options: Any) -> I
         return sources.read(sources.grid.window(row, col, 300, 300))
 
 
+@pytest.mark.parametrize(
+    ('dtype', 'factor', 'fill'),
+    [('float32', 1e-4, np.nan), ('int16', 1, -9999), ('uint16', 1, 65535)],
+)
+def test_other_types(
+    shared: dict[str, Path], tmp_path: Path, dtype: str, factor: float, fill: float
+) -> None:
+    """Patches hold what those of products do, also where pixels have no data."""
+    paths: dict[str, Any] = {}
+    for name in ('cloudy', 'clear'):
+        with rasterio.open(shared[name]) as dataset:
+            image, grid = dataset.read() // 3, dataset.transform
+        image[:, 40:90, 50:70] = 0
+        paths[name] = write(tmp_path / f'{name}.tif', image, transform=grid)
+        values = np.where((image == 0).all(axis=0), fill, image * float(factor))
+        paths[f'{name}_2'] = write(
+            tmp_path / f'{name}_2.tif',
+            values.astype(dtype),
+            transform=grid,
+            nodata=fill,
+        )
+    expected = read(shared | {name: paths[name] for name in ('cloudy', 'clear')})
+    found = read(shared | {name: paths[f'{name}_2'] for name in ('cloudy', 'clear')})
+    for key in ('cloudy', 'clear'):
+        array, grid = found[key]
+        assert array.dtype == np.uint16
+        assert (array == expected[key][0]).all()
+        assert (array == 0).all(axis=0).sum() == 1000
+        assert grid == expected[key][1]
+
+
 class TestCopied:
     @pytest.mark.parametrize(('row', 'col'), [(0, 0), (300, 600), (340, 650), (1, 7)])
     def test_pixels(self, shared: dict[str, Path], row: int, col: int) -> None:

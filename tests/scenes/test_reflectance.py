@@ -180,6 +180,23 @@ class TestUnit:
 
 
 class TestPixels:
+    @pytest.mark.parametrize('fill', [0, 65535])
+    @pytest.mark.parametrize('options', [{'quicklook': True}, {'quicklook': False}])
+    def test_filled_with_zeros(
+        self, tmp_path: Path, fill: int, options: dict[str, Any]
+    ) -> None:
+        """Zeros are no ground, whatever the file declares; the result declares the same."""
+        path = store(tmp_path / 'scene.tif', 'uint16', fill=fill, nodata=65535)
+        s1, out = write_radar(tmp_path / 's1.tif'), tmp_path / 'out.tif'
+        remove_clouds(
+            Copy(), path, s1, out, num_workers=0, accelerator='cpu', **options
+        )
+        with rasterio.open(out) as dataset:
+            assert dataset.nodata == 65535
+            assert (dataset.dataset_mask().astype(bool) == MASK).all()
+            assert (dataset.read()[:, MASK] == IMAGE[:, MASK]).all()
+        check(path)
+
     def test_negative(self, tmp_path: Path) -> None:
         """Atmospheric correction makes dark pixels negative, which have data."""
         values = IMAGE.copy()

@@ -119,6 +119,14 @@ class OpticalLayer(Layer):
             self._check(values[:, has_data])
         return has_data
 
+    def find_data(self, image: NDArray[Any]) -> NDArray[np.bool_]:
+        """Find the pixels that have data, see :meth:`Layer.find_data`."""
+        has_data = super().find_data(image)
+        if self.is_product and self.nodata != NODATA:
+            # Programs fill images with zeros, whatever they declare
+            has_data &= find_data(image, NODATA)
+        return has_data
+
     def to_product(self, values: NDArray[Any]) -> NDArray[Any]:
         """Turn what was read into what PlanetScope's products hold.
 
@@ -182,11 +190,11 @@ class OpticalLayer(Layer):
         """Turn pixels of the file into reflectance x 10000, NaN without data."""
         with np.errstate(over='ignore'):
             floats = values.astype(np.float32)
+        # Programs fill images with zeros, whatever they declare
+        is_missing = ~find_data(values, NODATA)
         if self.is_product:
-            is_missing = ~find_data(values, self._source_nodata)
+            is_missing |= ~find_data(values, self._source_nodata)
         else:
-            # Programs fill images with zeros, whatever they declare
-            is_missing = (values == 0).all(axis=0)
             is_gap = ~np.isfinite(floats)
             if self._source_nodata:
                 is_gap |= values == self._source_nodata
