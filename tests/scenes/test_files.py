@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,6 +282,9 @@ class TestFindScenes:
             ('Field', 'field-cloud-mask'),
             ('field', 'mask_field'),
             ('field_clip', 'field_udm2'),
+            ('field_20230210', 'field_mask_20230210'),
+            (f'{ITEM}_3B_AnalyticMS_SR_utm33', f'{ITEM}_3B_udm2_utm33'),
+            (f'{ITEM}_3B_AnalyticMS_SR_utm33', f'{ITEM}_3B_udm2'),
             ('field_3b', 'field_3b_udm2'),
             ('north_cloud_forest_3', 'north_cloud_forest_3_mask'),
         ],
@@ -319,6 +323,25 @@ class TestFindScenes:
         # Whoever names one means it
         found = find_scenes([tmp_path, masks[0]])
         assert {files.cloudy for files in found} == set(map(str, [*scenes, masks[0]]))
+
+    @pytest.mark.parametrize('kind', ['masks', 'clear', 'landcover'])
+    def test_others_in_the_folder_of_scenes(self, tmp_path: Path, kind: str) -> None:
+        """They are no scenes, whatever their names; scenes beside their masks are."""
+        scenes = touch(tmp_path, 'x/a.tif', 'x/b_SR.tif')
+        others = touch(tmp_path, f'x/{kind}/a.tif', f'x/{kind}/b.tif')
+        given: Any = {kind: tmp_path / 'x' / kind}
+        if kind == 'landcover':
+            others[1].unlink()
+        found = find_scenes(tmp_path / 'x', **given)
+        assert [files.cloudy for files in found] == list(map(str, scenes))
+        if kind == 'masks':
+            assert [files.mask for files in found] == list(map(str, others))
+            (mask,) = touch(tmp_path, 'x/masks/a_udm2.tif')
+            found = find_scenes([tmp_path / 'x'], masks=mask.parent)
+            assert [files.cloudy for files in found] == [
+                *map(str, scenes),
+                str(others[0]),
+            ]
 
     def test_mask_in_the_nearest_folder(self, tmp_path: Path) -> None:
         """Composites of all orders have one name."""

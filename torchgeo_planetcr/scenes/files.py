@@ -21,6 +21,7 @@ from .assume import assume
 from .layer import is_mosaic, open_layer
 from .names import (
     closeness,
+    count_others,
     is_address,
     is_dated,
     is_mask,
@@ -102,7 +103,7 @@ def find_scenes(
     # Sentinel-1 may lie in a folder of scenes
     elsewhere = set(radar) - {os.fspath(path) for path in named}
     scenes = [path for path in _find_rasters(cloudy) if path not in elsewhere]
-    scenes = _leave_out_masks(scenes, named)
+    scenes = _leave_out_others(scenes, named, (masks, clear, landcover))
     if not scenes:
         raise ValueError(
             f'{cloudy} holds no scene: give .tif files, a folder or a glob expression'
@@ -196,15 +197,34 @@ def _read_row(path: str, number: int, row: Mapping[Any, str]) -> SceneFiles:
     return SceneFiles(files['cloudy'], (files['s1'],), files.get('mask'))
 
 
-def _leave_out_masks(found: Sequence[str], named: Sequence[Path]) -> list[str]:
-    """Leave out what a search has found beside the scenes that it is a mask of."""
-    items = {item(path) for path in found if not is_mask(path)}
+def _leave_out_others(
+    found: Sequence[str],
+    named: Sequence[Path],
+    others: Sequence[Path | Sequence[Path] | None],
+) -> list[str]:
+    """Leave out masks, clear images and maps that a search for scenes has found, too."""
     kept = {os.fspath(path) for path in named}
-    return [
-        path
-        for path in found
-        if path in kept or not (is_mask(path) and item(path) in items)
-    ]
+    items = {item(path) for path in found if not is_mask(path)}
+    left_out = {path for path in found if is_mask(path) and item(path) in items}
+    searched = {os.path.realpath(path) for path in kept}
+    for other in others:
+        is_folder = isinstance(other, str | os.PathLike) and os.path.isdir(other)
+        # A folder of scenes may be that of their masks
+        if is_folder and os.path.realpath(other) not in searched:
+            left_out |= _only_others(os.fspath(other), found)
+    return [path for path in found if path in kept or path not in left_out]
+
+
+def _only_others(folder: str, found: Sequence[str]) -> set[str]:
+    """Files of a folder of masks, clear images or maps that are no scenes with masks."""
+    files = find_in_folder(folder, '*')
+    masked = {(os.path.dirname(path), item(path)) for path in files if is_mask(path)}
+    real = {
+        os.path.realpath(path)
+        for path in files
+        if (os.path.dirname(path), item(path)) not in masked
+    }
+    return {path for path in found if os.path.realpath(path) in real}
 
 
 def _pair(
@@ -458,9 +478,10 @@ def _choose(scene: str, files: Sequence[str], rivals: Sequence[str]) -> str | No
     """
     elsewhere = [r for r in rivals if os.path.dirname(r) != os.path.dirname(scene)]
 
-    def rank(file: str) -> tuple[int, bool, int]:
+    def rank(file: str) -> tuple[int, bool, int, int]:
         shared = set(split(file)) & set(split(scene))
-        return closeness(file, scene), not is_old_udm(file), len(shared)
+        place, others = closeness(file, scene), count_others(file, scene)
+        return place, not is_old_udm(file), len(shared), -others
 
     own = [
         file

@@ -6,11 +6,12 @@
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 #: How addresses and archives begin that GDAL would read instead of a file.
 ADDRESS = '/vsi'
 
-#: Words for masks of Planet and of others, which follow or go before the name of a scene.
+#: Words for masks of Planet and of others in the names of files.
 UDM_WORDS = (('udm',), ('udm2',))
 MASK_WORDS = (*UDM_WORDS, ('mask',), ('cloudmask',), ('cloud', 'mask'))
 
@@ -73,12 +74,10 @@ def is_mask(path: str) -> bool:
         path: The file.
 
     Returns:
-        True if its name has a word for a mask after or before that of a scene.
+        True if its name has a word for a mask.
     """
     words = split(path)
-    while ending := _ending(words, PRODUCT_WORDS):
-        words = words[:-ending]
-    return bool(_ending(words, MASK_WORDS) or _beginning(words))
+    return _without(words, MASK_WORDS) != words
 
 
 def is_udm(path: str) -> bool:
@@ -118,16 +117,30 @@ def item(path: str) -> tuple[str, ...]:
         Words in lower case; none if the name has no others.
     """
     words = split(path)
-    if beginning := _beginning(words):
-        words = words[beginning:]
-    is_product = False
-    while ending := _ending(words, (*PRODUCT_WORDS, *MASK_WORDS)):
-        is_product |= words[-ending:] in (*PRODUCT_WORDS, *UDM_WORDS)
+    of_planet = {word for word, *_ in (*PRODUCT_WORDS, *UDM_WORDS)}
+    for number, (word, following) in enumerate(pairwise(words)):
+        # Fields may be called as levels are
+        is_level = LEVEL.fullmatch(word) and following in of_planet
+        if is_level and is_dated(words[:number]):
+            return words[:number]
+    words = _without(words, MASK_WORDS)
+    while ending := _ending(words, PRODUCT_WORDS):
         words = words[:-ending]
-    # Fields may be called so, too
-    if is_product and len(words) > 1 and LEVEL.fullmatch(words[-1]) and is_dated(words):
-        words = words[:-1]
     return words
+
+
+def count_others(file: str, scene: str) -> int:
+    """Number of words in the name of a file that neither its scene nor a product has.
+
+    Args:
+        file: The file.
+        scene: The scene.
+
+    Returns:
+        Number of words.
+    """
+    known = {word for words in (*PRODUCT_WORDS, *MASK_WORDS) for word in words}
+    return len({*split(file)} - {*split(scene)} - known)
 
 
 def is_dated(words: Sequence[str]) -> bool:
@@ -186,6 +199,12 @@ def _ending(words: Sequence[str], known: Sequence[tuple[str, ...]]) -> int:
     return max((len(k) for k in known if tuple(words[-len(k) :]) == k), default=0)
 
 
-def _beginning(words: Sequence[str]) -> int:
-    """Number of words for a mask before the name of a scene."""
-    return max((len(k) for k in MASK_WORDS if tuple(words[: len(k)]) == k), default=0)
+def _without(
+    words: tuple[str, ...], known: Sequence[tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Leave out words that are known, wherever they are; the longest first."""
+    for k in sorted(known, key=len, reverse=True):
+        for start in reversed(range(len(words))):
+            if words[start : start + len(k)] == k:
+                words = words[:start] + words[start + len(k) :]
+    return words
