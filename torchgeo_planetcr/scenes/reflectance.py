@@ -111,11 +111,12 @@ class OpticalLayer(Layer):
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If its values are no reflectance, unless *scale* says that they are.
+            ValueError: If its values are no reflectance. With *scale*, they may be as dark
+                as they are.
         """
         values = self.read_small()
         has_data = self.find_data(values)
-        if self._scale is None and has_data.any():
+        if has_data.any():
             self._check(values[:, has_data])
         return has_data
 
@@ -232,8 +233,9 @@ class OpticalLayer(Layer):
     def _check(self, values: NDArray[Any]) -> None:
         """Refuse values, of shape (C, N), that are no reflectance x 10000."""
         largest = values.max()
+        is_dark = self._scale is None and largest <= DARK
         is_landscape = False
-        if largest <= DARK:
+        if is_dark:
             low, high = np.percentile(values, (1, 99), axis=1)
             has_contrast = (high > CONTRAST * low).mean() >= 0.5
             is_landscape = has_contrast and (largest > NIGHT or not self.is_product)
@@ -242,7 +244,7 @@ class OpticalLayer(Layer):
                 f'{self.path} has values of up to {largest:.4g} as reflectance x '
                 f'{REFLECTANCE_SCALE}, which no landscape has: {ADVICE}'
             )
-        if largest <= DARK:
+        if is_dark:
             assume(
                 f'{self.path} is very dark, with values of up to {largest:.4g}: taken for '
                 f'reflectance x {REFLECTANCE_SCALE}; if it is not, say with --scale which '
