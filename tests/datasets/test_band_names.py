@@ -112,7 +112,7 @@ def test_positions(tmp_path: Path, name: str, compress: str, interleave: str) ->
     found = PlanetCRCloudy(path, positions=[6, 2, 1, 5])[:]['image'][:, 0, 0]
     assert found.tolist() == [600, 200, 100, 500]
     for wrong in ([1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 7]):
-        message = rf'positions of B, G, R and NIR among the 6 bands of .*{name}\.tif'
+        message = rf'^positions=.* B, G, R and NIR among the 6 bands of .*{name}\.tif'
         with pytest.raises(ValueError, match=message):
             PlanetCRCloudy(path, positions=wrong)[:]
 

@@ -102,13 +102,16 @@ def find_bands(
     return [place for (place,) in found]
 
 
-def check_positions(path: str, count: int, positions: Sequence[int]) -> list[int]:
+def check_positions(
+    name: str, positions: Sequence[int], path: str, count: int
+) -> list[int]:
     """Check positions that a user gives.
 
     Args:
+        name: Name of the argument, for errors.
+        positions: Positions of B, G, R and NIR, from 1.
         path: The file, for errors.
         count: Number of its bands.
-        positions: Positions of B, G, R and NIR, from 1.
 
     Returns:
         The same.
@@ -119,7 +122,7 @@ def check_positions(path: str, count: int, positions: Sequence[int]) -> list[int
     bands = MODALITIES['cloudy'].bands
     if len(positions) != len(bands) or not all(1 <= n <= count for n in positions):
         raise ValueError(
-            f'{list(positions)} must be the positions of B, G, R and NIR among the '
+            f'{name}={list(positions)} must be the positions of B, G, R and NIR among the '
             f'{count} bands of {path}, from 1'
         )
     return list(positions)

@@ -118,7 +118,7 @@ def _find_positions(
         dataset = HANDLES.open(header, 'GTiff')
         count, names = dataset.count, dataset.descriptions
     if given is not None:
-        return check_positions(path, count, given)
+        return check_positions('positions', given, path, count)
     return find_bands(path, count, names)
 
 

@@ -53,15 +53,15 @@ def find_planetscope_bands(
     if scale is None:
         _check_product(dataset)
     if bands is not None:
-        return check_positions(path, count, bands)
+        return check_positions('bands', bands, path, count)
     colors = dataset.colorinterp[:3]
     is_rgb = colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     order = find_order(os.path.basename(path))[:3]
     if is_rgb and not any(own_names(dataset.descriptions)) and order != ['R', 'G', 'B']:
         raise ValueError(
             f'{path} says that its first bands are red, green and blue, and PlanetScope '
-            'begins with blue: give the positions of B, G, R and NIR, for example '
-            '`--bands 3 2 1 4`'
+            'begins with blue: give the positions of B, G, R and NIR with bands, for '
+            'example `--bands 3 2 1 4`'
         )
     found = find_bands(path, count, dataset.descriptions)
     if not tells_bands(path, dataset.descriptions):
