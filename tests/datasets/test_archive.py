@@ -273,6 +273,22 @@ class TestLists:
         pd.testing.assert_frame_equal(found.index, expected.index)
         assert len(found) == 2
 
+    @pytest.mark.parametrize('order', ['little', 'big'])
+    def test_utf_16(self, own_root: Path, order: str) -> None:
+        """So writes `>` of Windows PowerShell.
+
+        https://learn.microsoft.com/powershell/module/microsoft.powershell.core/about/about_character_encoding
+        """
+        text = line('winter_34', 1).replace('/', '\\') + '\r\n'
+        content = f'\ufeff{text}'.encode(f'utf-16-{order[0]}e')
+        (own_root / 'test.csv').write_bytes(content)
+        found = PlanetCR(own_root, 'test', strict=True)
+        assert found.index['patch'].tolist() == ['winter_34_p_1']
+        # Cut in the middle of a character
+        (own_root / 'test.csv').write_bytes(content[:-1])
+        with pytest.raises(ValueError, match=r'test\.csv is not a readable list'):
+            PlanetCR(own_root, 'test')
+
     def test_not_text(self, own_root: Path) -> None:
         (own_root / 'test.csv').write_bytes(b'\x00\xff\xfe\x80' * 100)
         with pytest.raises(ValueError, match=r'test\.csv'):

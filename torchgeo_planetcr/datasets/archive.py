@@ -3,6 +3,7 @@
 
 """Layout of the Planet-CR archive: files, names, lists and splits."""
 
+import codecs
 import csv
 import functools
 import hashlib
@@ -285,10 +286,11 @@ def _read_list(path: str, folder: str) -> Iterator[str]:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_LIST_SIZE:
                 raise ValueError(f'it has {size} bytes')
-            # Spreadsheet programs write a byte order mark at the start.
-            with TextIOWrapper(
-                BufferedReader(file), encoding='utf-8-sig', newline=''
-            ) as text:
+            buffer = BufferedReader(file)
+            # Spreadsheet programs write a byte order mark at the start, PowerShell UTF-16
+            is_wide = buffer.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            encoding = 'utf-16' if is_wide else 'utf-8-sig'
+            with TextIOWrapper(buffer, encoding, newline='') as text:
                 for number, row in enumerate(csv.reader(text), start=1):
                     yield from _read_row(row, f'{path}, line {number}', folder)
     except ListError:
