@@ -755,6 +755,38 @@ def test_class_of_a_checkpoint(
     assert 'test_PSNR' in capsys.readouterr().out
 
 
+def test_class_for_evaluation_and_scenes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line that the error gives works."""
+    name = f'{__name__}.Half'
+    task = CloudRemoval(Half(), loss='l1')
+    description = {'class_path': name, 'init_args': {'gain': 0.25}}
+    path = save_checkpoint(tmp_path / 'half.ckpt', task, model=description)
+    out = tmp_path / 'evaluation'
+    cloudy = next(root.glob('test/planet_cloudy_*/*/*.tif'))
+    s1 = next(root.glob(f'test/S1_*/*/{cloudy.name.replace("planet_cloudy", "S1")}'))
+    for call in (
+        ['evaluate', root, f'mine={path}', 'copy', f'--out={out}'],
+        [
+            *('remove-clouds', cloudy, f'--s1={s1}', f'--checkpoint={path}'),
+            f'--out={tmp_path / "clear.tif"}',
+        ],
+    ):
+        args = [str(arg) for arg in call]
+        with pytest.raises(SystemExit, match=f"'{path}'.*--model {name} "):
+            main(args)
+        main([*args, '--model', name])
+    assert 'mine' in (out / 'summary.json').read_text()
+    with (
+        rasterio.open(cloudy) as before,
+        rasterio.open(tmp_path / 'clear.tif') as after,
+    ):
+        # Weights, not arguments, say what is done
+        image = before.read().astype(np.float64)
+        assert np.abs(after.read() - image.clip(0, 10000) / 2).max() <= 1
+
+
 @pytest.mark.parametrize(
     ('wrong', 'named'),
     [

@@ -42,7 +42,7 @@ from .processes import end_with_parent
 from .raster.text import read_text
 from .simulation import simulate, simulate_scene
 from .summary import index, info
-from .tasks import CloudRemoval
+from .tasks import CloudRemoval, load_task
 from .tasks.cloud_removal import MissingKeyError
 from .tasks.restore import FUNCTIONS, check_objects, read_arguments
 from .terminal import Progress, best_checkpoint, clear_terminal
@@ -55,6 +55,7 @@ def remove_clouds_of(
     out: Path,
     s1: Sequence[Path] | None = None,
     composite: Sequence[Path] | None = None,
+    model: str | None = None,
     **kwargs: Any,
 ) -> str | None:
     """Remove the clouds of whole PlanetScope scenes.
@@ -66,6 +67,8 @@ def remove_clouds_of(
             for those of several scenes, in which finished ones are left out
         s1: Images of Sentinel-1
         composite: Cloud masks
+        model: Class of your own, such as my_models.Mine, of the model of the checkpoint.
+            It is imported
         **kwargs: Further arguments of
             :func:`~torchgeo_planetcr.inference.remove_clouds`
 
@@ -73,7 +76,7 @@ def remove_clouds_of(
         What was written.
     """
     return remove_clouds(
-        checkpoint,
+        checkpoint if model is None else load_task(checkpoint, model),
         _unpack(cloudy),
         s1 and _unpack(s1),
         out,
@@ -137,7 +140,7 @@ MODEL_OPTION = re.compile(r'--model\.(?:init_args\.)?(\w+)')
 
 #: How an object is given on the command line.
 OBJECT_OPTION = (
-    '--model.{}="{{class_path: CLASS}}", or --config with that of its training'
+    '--model.{0}="{{class_path: {1}}}", or --config with that of its training'
 )
 
 #: How the names of those functions of Lightning begin that restore a checkpoint.
@@ -442,9 +445,6 @@ def run_trainer(args: Sequence[str] | None = None) -> PlanetCRCLI:
     Returns:
         The object that holds the trainer, the model and the data module.
     """
-    if args is None:
-        # Where the user's own modules are, as for Python, but behind all others
-        sys.path.append(os.getcwd())
     return PlanetCRCLI(
         model_class=BaseTask,
         datamodule_class=BaseDataModule,
@@ -534,6 +534,8 @@ def main(args: Sequence[str] | None = None) -> None:
         keep_memory()
         end_with_parent()
         clear_terminal(given[0])
+        # Where the user's own modules are, as for Python, but behind all others
+        sys.path.append(os.getcwd())
         # Lightning looks there, also when it starts other processes
         sys.argv[1:] = given
     name, *rest = given

@@ -99,3 +99,85 @@ def test_lightning(path: Path) -> None:
     loaded = load_task(path)
     for key, value in task.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
+
+
+class Scaled(nn.Module):
+    """A model of one's own."""
+
+    def __init__(self, channels: int = 4, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+        self.layer = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, image: Tensor, image_s1: Tensor) -> Tensor:
+        return self.gain * self.layer(image)
+
+
+def _save_scaled(path: Path, description: object) -> CloudRemoval:
+    task = CloudRemoval(Scaled(gain=0.25))
+    hparams = {**task.hparams, 'model': description}
+    torch.save({'state_dict': task.state_dict(), 'hyper_parameters': hparams}, path)
+    return task
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_own_class(path: Path, named: bool) -> None:
+    """The user names it, and the checkpoint its arguments."""
+    description = {'class_path': 'evil.Model', 'init_args': {'gain': 0.25}}
+    task = _save_scaled(path, description)
+    with pytest.raises(
+        ValueError, match=r"'.*' needs its model.* --model evil\.Model "
+    ):
+        load_task(path)
+    loaded = load_task(path, f'{__name__}.Scaled' if named else Scaled)
+    assert isinstance(loaded.model, Scaled)
+    image, image_s1 = torch.rand(1, 4, 8, 8), torch.rand(1, 2, 8, 8)
+    assert torch.equal(loaded(image, image_s1), task(image, image_s1))
+
+
+def test_class_is_not_needed(path: Path) -> None:
+    """As another method of an evaluation may need it."""
+    task = CloudRemoval(model_kwargs={'features': 4, 'num_blocks': 1})
+    torch.save(
+        {'state_dict': task.state_dict(), 'hyper_parameters': dict(task.hparams)}, path
+    )
+    assert isinstance(load_task(path, 'nowhere.Model').model, DSen2CR)
+
+
+@pytest.mark.parametrize(
+    ('model', 'named'),
+    [
+        ('nowhere.Model', 'nowhere.Model'),
+        (f'{__name__}.Nothing', 'Nothing'),
+        ('no class', 'no class'),
+        ('json.loads', 'json.loads'),
+        ('pathlib.Path', 'pathlib.Path'),
+    ],
+)
+def test_no_class(path: Path, model: str, named: str) -> None:
+    _save_scaled(path, {'class_path': 'evil.Model'})
+    with pytest.raises(ValueError, match=named):
+        load_task(path, model)
+
+
+@pytest.mark.parametrize(
+    'init_args',
+    [
+        {'gain': {'class_path': 'subprocess.Popen', 'init_args': {'args': 'x'}}},
+        {'gain': '/etc/passwd'},
+        {'nothing': 1},
+        'x',
+    ],
+)
+def test_arguments_of_own_class(path: Path, init_args: object) -> None:
+    """Numbers and names, and what the class takes."""
+    _save_scaled(path, {'class_path': 'evil.Model', 'init_args': init_args})
+    with pytest.raises(ValueError, match=f"'{path}'"):
+        load_task(path, Scaled)
+
+
+def test_nothing_to_type_but_a_class(path: Path) -> None:
+    """What a stranger has written does not end up in a line that somebody copies."""
+    _save_scaled(path, {'class_path': 'a; touch executed'})
+    with pytest.raises(ValueError, match='--model CLASS '):
+        load_task(path)

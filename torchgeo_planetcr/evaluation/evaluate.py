@@ -131,6 +131,7 @@ def evaluate(
     protocol: Literal['standard', 'reference'] = 'standard',
     size: int | None = None,
     alignment: Literal['geo', 'reference'] | None = None,
+    model: str | None = None,
     landcover_model: Path | None = None,
     table: Literal['parquet', 'csv'] = 'parquet',
     batch_size: int = 1,
@@ -159,6 +160,8 @@ def evaluate(
         alignment: How Sentinel-1 and land cover are put on the 3 m grid, 'geo' or
             'reference' (defaults to 'geo' in the standard and to 'reference' in the
             reference protocol).
+        model: Class of your own, such as my_models.Mine, of the model of a checkpoint. It
+            is imported.
         landcover_model: Checkpoint of TorchGeo's SemanticSegmentation, which maps land
             cover on clear, cloudy and restored images.
         table: 'parquet' or 'csv'.
@@ -190,7 +193,7 @@ def evaluate(
     check_folder(out, root, overwrite)
 
     chosen, name = choose_protocol(protocol, size, alignment)
-    inputs = _load(root, split, methods, landcover_model, chosen, name)
+    inputs = _load(root, split, methods, model, landcover_model, chosen, name)
     measurement, trainer = _measure(
         inputs, batch_size, num_workers, accelerator, devices
     )
@@ -232,6 +235,7 @@ def _load(
     root: Path,
     split: Literal['train', 'val', 'test'],
     methods: Sequence[Path] | Mapping[str, Path | nn.Module],
+    model: str | None,
     landcover_path: Path | None,
     protocol: Protocol,
     protocol_name: str,
@@ -255,7 +259,7 @@ def _load(
         if modality not in dataset.modalities
     ]
     patches = EvaluationPatches(dataset, protocol.size)
-    loaded = load_methods(methods, patches)
+    loaded = load_methods(methods, patches, model)
     landcover_model = None
     if landcover_path is not None:
         _check_modalities(dataset, 'landcover_model', 'worldcover')

@@ -445,7 +445,9 @@ def _to_reflectance(
 
 
 def load_methods(
-    sources: Sequence[Path] | Mapping[str, Path | nn.Module], patches: EvaluationPatches
+    sources: Sequence[Path] | Mapping[str, Path | nn.Module],
+    patches: EvaluationPatches,
+    model: str | None = None,
 ) -> dict[str, Method]:
     """Load the methods to evaluate.
 
@@ -455,6 +457,8 @@ def load_methods(
             and a folder its own. A module, which is called as
             ``model(image, image_s1)``, can only be given by name.
         patches: Patches to evaluate on.
+        model: Class of the model of a checkpoint that needs it, see
+            :func:`~torchgeo_planetcr.tasks.load_task`.
 
     Returns:
         Methods by name.
@@ -472,7 +476,7 @@ def load_methods(
         named = [_split(os.fspath(source)) for source in sources]
     methods: dict[str, Method] = {}
     for given, source in named:
-        name, method = _load(source, patches)
+        name, method = _load(source, patches, model)
         name = given or name
         if name in RESERVED:
             raise ValueError(
@@ -499,7 +503,9 @@ def _split(source: str) -> tuple[str | None, str]:
     return (name, path) if is_named and not os.path.exists(source) else (None, source)
 
 
-def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Method]:
+def _load(
+    source: Path | nn.Module, patches: EvaluationPatches, model: str | None
+) -> tuple[str, Method]:
     """Load a method, and name it."""
     if isinstance(source, nn.Module):
         name = type(source).__name__
@@ -515,8 +521,8 @@ def _load(source: Path | nn.Module, patches: EvaluationPatches) -> tuple[str, Me
         raise ValueError(
             f"'{path}' is neither 'copy' nor a file or folder: check the path"
         )
-    task = load_task(path)
-    name = task.hparams['model']
+    task = load_task(path, model)
+    name = task.hparams.get('model')
     if not isinstance(name, str):
         name = type(task.model).__name__
     _check_sentinel1(task, path, patches)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .assume import assume
+from .names import without_query
 
 #: Units of backscatter. Power is linear; amplitude is its square root.
 type Unit = Literal['dB', 'power', 'amplitude']
@@ -74,7 +75,7 @@ def find_unit(values: NDArray[np.floating], path: str) -> Unit:
     high, low = sorted(np.median(values, axis=1).tolist(), reverse=True)
     if low < 0:
         return 'dB'
-    name = os.path.basename(path.partition('?')[0])
+    name = os.path.basename(without_query(path))
     known = [unit for unit, product in PRODUCTS.items() if product.search(name)]
     likely = known or [unit for unit in PRODUCTS if _is_likely(high, low, unit)]
     if len(likely) != 1:

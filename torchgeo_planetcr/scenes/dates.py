@@ -13,6 +13,7 @@ from typing import Any
 from rasterio.io import DatasetReader
 
 from ..raster.text import read_json
+from .names import without_query
 
 #: A date in a text, with the time of day if it follows: 20230210_101500,
 #: 2023-02-10T10:15:00Z, 2023:02:10 10:15:00.
@@ -89,7 +90,7 @@ def date_in_name(path: str) -> Moment | None:
     Returns:
         The first date in it, None if there is none.
     """
-    return parse_date(os.path.basename(path.partition('?')[0]))
+    return parse_date(os.path.basename(without_query(path)))
 
 
 def parse_date(text: str) -> Moment | None:
@@ -139,7 +140,7 @@ def _first_date(tags: Mapping[str, Any], names: tuple[str, ...]) -> Moment | Non
 
 def _date_of_folder(path: str) -> Moment | None:
     """Find a date in the name of a folder above a file."""
-    folder = path.partition('?')[0]
+    folder = without_query(path)
     for _ in range(MAX_FOLDERS):
         folder = os.path.dirname(folder)
         name = os.path.basename(folder)
@@ -178,6 +179,6 @@ def _items_beside(path: str) -> Iterator[dict[str, Any]]:
             for asset in (assets.values() if isinstance(assets, dict) else ())
             if isinstance(asset, dict)
         ]
-        names = {os.path.basename(href.partition('?')[0]) for href in hrefs}
+        names = {os.path.basename(without_query(href)) for href in hrefs}
         if name in names or (called and stem.startswith(called)):
             yield item

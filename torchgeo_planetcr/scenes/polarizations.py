@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from .dates import Moment, date_in_name
+from .names import without_query
 
 #: A polarization in the name of a file, or several, at the end of a word: iw-vv.rtc, Gamma0_VH, IWGRDVV.
 IN_NAME = re.compile(r'((?:vv|vh|hh|hv)+)(?![a-z0-9])', re.IGNORECASE)
@@ -35,7 +36,7 @@ def pair_polarizations(paths: Sequence[str]) -> list[tuple[str, ...]]:
         the order of *paths*.
     """
     # The files of a product may be signed one by one, by what follows a question mark
-    named = {path.partition('?')[0]: path for path in paths}
+    named = {without_query(path): path for path in paths}
     images: dict[str, tuple[str, ...]] = {}
     beside: set[tuple[str, Moment | None]] = set()
     for name, path in named.items():

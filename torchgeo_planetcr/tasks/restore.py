@@ -185,6 +185,7 @@ def restore_task[Task: BaseTask](
     path: Path,
     checkpoint: object,
     strict: bool | None = None,
+    how: str | None = None,
     **given: Any,
 ) -> Task:
     """Make a task from a checkpoint of Lightning, without executing anything in it.
@@ -194,6 +195,7 @@ def restore_task[Task: BaseTask](
         path: Path of the checkpoint, for errors.
         checkpoint: What it holds.
         strict: Whether all weights must be there, and no others.
+        how: How to give an object that is missing, see :func:`check_objects`.
         **given: Arguments that replace those in the checkpoint.
 
     Returns:
@@ -206,7 +208,8 @@ def restore_task[Task: BaseTask](
     checkpoint = lightning_content(path, checkpoint)
     weights = checkpoint['state_dict']
     values, objects = read_arguments(path, checkpoint, kind).without(given.keys())
-    check_objects(path, objects, f'{kind.__name__}.load_from_checkpoint(..., {{}}=...)')
+    loading = f'{kind.__name__}.load_from_checkpoint(..., {{}}=...)'
+    check_objects(path, objects, how or loading)
     try:
         with no_larger_than(weights):
             task = kind(**values, **given)
@@ -234,16 +237,18 @@ def check_objects(path: Path, objects: Mapping[str, str], how: str) -> None:
     Args:
         path: Path of the checkpoint.
         objects: Class of each object, by argument.
-        how: How to give one, with ``{}`` for the argument.
+        how: How to give one, with ``{0}`` for the argument and ``{1}`` for the class.
 
     Raises:
         ValueError: If there is one.
     """
     for name, class_path in objects.items():
+        # Nothing that a stranger has written is to be typed on a command line
+        known = class_path if NAME.fullmatch(class_path) else 'CLASS'
         raise ValueError(
             f"'{path}' needs its {name}, which was of the class {class_path}. No class "
             'that a checkpoint names is ever imported. If you trust it, give the object '
-            f'yourself: {how.format(name)}'
+            f'yourself: {how.format(name, known)}'
         )
 
 
