@@ -63,8 +63,10 @@ def find_planetscope_bands(
             'begins with blue: give the positions of B, G, R and NIR with bands, for '
             'example `--bands 3 2 1 4`'
         )
-    found = find_bands(path, count, dataset.descriptions)
-    if not tells_bands(path, dataset.descriptions):
+    # A band that says where the others have data belongs to no product
+    own = count - (dataset.colorinterp[-1] == ColorInterp.alpha)
+    found = find_bands(path, own, dataset.descriptions[:own])
+    if not tells_bands(path, dataset.descriptions[:own]):
         places = ', '.join(map(str, found))
         assume(
             f'{path} does not name its bands: taken for B, G, R and NIR at {places}; if '

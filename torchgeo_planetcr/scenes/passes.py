@@ -18,12 +18,16 @@ from .assume import assume
 from .backscatter import Unit
 from .dates import Moment, date_in_name, find_date, parse_date, to_day
 from .layer import Layer, OpenFiles, open_layer
+from .names import without_query
 from .polarizations import pair_polarizations
 from .radar import Sentinel1
 
 #: Largest time between two images of a pass. A satellite is back in the same place from the
 #: other side twelve hours later.
 PASS_LENGTH = timedelta(minutes=15)
+
+#: Names of files in a line, at most.
+MAX_NAMES = 3
 
 
 class RadarOptions(NamedTuple):
@@ -176,19 +180,26 @@ class Passes(OpenFiles):
         if not self.passes:
             return
         found, scene = self.passes[number], self.scene.path
-        names = ', '.join(os.path.basename(path) for path in found.files)
+        names = _shorten([os.path.basename(without_query(path)) for path in found.files])
         if found.moment is not None and self.moment is not None:
             assume(f'{scene}: Sentinel-1 {self._describe(found)} ({names})')
         elif found.moment is not None:
             assume(
-                f'{scene} does not tell its day: Sentinel-1 of {to_day(found.moment)} is '
-                f'taken ({names}); --date gives the day'
+                f'{scene}: Sentinel-1 of {to_day(found.moment)} ({names}), although the day '
+                'of the scene is not known (--date gives it)'
             )
         else:
             assume(
-                f'{names} does not tell its day: taken for Sentinel-1 of about the day of '
-                f'{scene}'
+                f'{scene}: Sentinel-1 of an unknown day, taken to be of about the same '
+                f'({names})'
             )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """Name files, but not all of many."""
+    if len(names) <= MAX_NAMES:
+        return ', '.join(names)
+    return f'{", ".join(names[:MAX_NAMES])} and {len(names) - MAX_NAMES} more'
 
 
 def group_passes(paths: Sequence[str]) -> list[Pass]:
