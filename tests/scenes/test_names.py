@@ -84,11 +84,11 @@ def test_count_others() -> None:
 
 @pytest.mark.parametrize(
     ('second', 'expected'),
-    [('/x/a/b/n.tif', 8), ('/x/a/n.tif', 3), ('/y/a/b/n.tif', 3), ('/x/b/n.tif', 3)],
+    [('/x/a/b', 8), ('/x/a', 3), ('/y/a/b', 3), ('/x/b', 3), ('/x/c/../a/b/.', 8)],
 )
 def test_closeness(second: str, expected: int) -> None:
-    assert closeness('/x/a/b/m.tif', second) == expected
-    assert closeness(second, '/x/a/b/m.tif') == expected
+    assert closeness('/x/a/b', second) == expected
+    assert closeness(second, '/x/a/b') == expected
 
 
 def test_stem() -> None:

@@ -3,10 +3,11 @@
 
 """Files that belong to scenes, and how they are found."""
 
+import functools
 import glob
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,6 +39,9 @@ SUFFIXES = ('.tif', '.tiff')
 
 #: What is said of masks and of clear images.
 MASK, CLEAR = 'mask', 'clear image'
+
+#: Folder of no scene.
+AMBIGUOUS = '?'
 
 #: Columns of a list of scenes, without and with masks.
 COLUMNS = (['cloudy', 's1'], ['cloudy', 's1', 'mask'])
@@ -282,6 +286,7 @@ def _expand(expression: str) -> list[str]:
 def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> list[str]:
     """Find the rasters that are named, and those in folders and expressions."""
     found: dict[tuple[str, str], str] = {}
+    real, absolute = map(functools.cache, (os.path.realpath, os.path.abspath))
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         name = os.fspath(path)
         if os.path.isdir(name):
@@ -297,8 +302,8 @@ def _find_rasters(paths: Path | Sequence[Path], with_masks: bool = False) -> lis
             if (with_masks or not is_udm(file)) and not is_mosaic(file):
                 # Links may lead to a folder twice, which has a name of its own
                 place, base = os.path.split(file)
-                key = os.path.realpath(place), base
-                if key not in found or key[0] == os.path.abspath(place):
+                key = real(place), base
+                if key not in found or key[0] == absolute(place):
                     found[key] = file
     return list(dict.fromkeys(found.values()))
 
@@ -401,7 +406,8 @@ def _find_partners(
     if pairs and not _names_tell(scenes, pairs):
         return [(path, '') for path in pairs]
     files = _find_rasters(given, with_masks=noun == MASK)
-    files = [file for file in files if file not in scenes]
+    own = set(scenes)
+    files = [file for file in files if file not in own]
     if not files:
         raise ValueError(
             f'{given} holds no {noun}: give .tif files, a folder or a glob expression'
@@ -424,29 +430,42 @@ def _find_named(
     scenes: Sequence[str], files: Sequence[str], noun: str, place: str
 ) -> list[tuple[str | None, str]]:
     """Find files by the names of scenes, see :func:`_find_partners`."""
-    siblings: dict[tuple[str, ...], list[str]] = {}
+    folders: dict[tuple[str, ...], set[str]] = {}
     for scene in scenes:
-        siblings.setdefault(item(scene), []).append(scene)
-    by_item: dict[tuple[str, ...], list[str]] = {}
+        folders.setdefault(item(scene), set()).add(os.path.dirname(scene))
+    by_item: dict[tuple[str, ...], list[tuple[str, str | None]]] = {}
     for file in files:
-        by_item.setdefault(item(file), []).append(file)
+        name, nearest = item(file), None
+        # A mask is of one day, and only a name with a date is that of one day
+        if noun == MASK and not is_dated(name):
+            nearest = _nearest_folder(file, folders.get(name, ()))
+        by_item.setdefault(name, []).append((file, nearest))
     found: list[tuple[str | None, str]] = []
     for scene in scenes:
-        name = item(scene)
         own = [
-            f for f in by_item.get(name, ()) if noun != MASK or _is_mask_of(f, scene)
+            file
+            for file, nearest in by_item.get(item(scene), ())
+            if nearest in (None, os.path.dirname(scene))
+            and (noun != MASK or _is_mask_of(file, scene))
         ]
-        # A mask is of one day, and only a name with a date is that of one day
-        rivals = [] if is_dated(name) or noun != MASK else siblings[name]
         try:
-            file, problem = _choose(scene, own, rivals), ''
+            chosen, problem = _choose(scene, own), ''
         except ValueError as error:
-            file, problem = None, f'{error}: leave one of them in {place}'
+            chosen, problem = None, f'{error}: leave one of them in {place}'
         else:
-            if file is None:
+            if chosen is None:
                 problem = _miss(scene, noun, place)
-        found.append((file, problem))
+        found.append((chosen, problem))
     return found
+
+
+def _nearest_folder(file: str, folders: Iterable[str]) -> str:
+    """The folder that a file is nearest to, if there is a single one."""
+    place = os.path.dirname(file)
+    near = {folder: closeness(place, folder) for folder in folders}
+    most = max(near.values(), default=0)
+    best = [folder for folder, count in near.items() if count == most]
+    return best[0] if len(best) == 1 else AMBIGUOUS
 
 
 def _miss(scene: str, noun: str, place: str) -> str:
@@ -461,36 +480,32 @@ def _miss(scene: str, noun: str, place: str) -> str:
     return ''
 
 
-def _choose(scene: str, files: Sequence[str], rivals: Sequence[str]) -> str | None:
+def _choose(scene: str, files: Sequence[str]) -> str | None:
     """Choose the file of a scene among those with its name.
 
     Args:
         scene: The scene.
         files: The files.
-        rivals: Scenes that have the same name, and may be others.
 
     Returns:
-        The file in the nearest folder, if there is one and it is not nearer to a scene in
-        another folder.
+        The one in the nearest folder, or with the most similar name; None if there is none.
 
     Raises:
         ValueError: If several are equally good.
     """
-    elsewhere = [r for r in rivals if os.path.dirname(r) != os.path.dirname(scene)]
+    place = os.path.dirname(scene)
 
     def rank(file: str) -> tuple[int, bool, int, int]:
         shared = set(split(file)) & set(split(scene))
-        place, others = closeness(file, scene), count_others(file, scene)
-        return place, not is_old_udm(file), len(shared), -others
+        near, others = (
+            closeness(os.path.dirname(file), place),
+            count_others(file, scene),
+        )
+        return near, not is_old_udm(file), len(shared), -others
 
-    own = [
-        file
-        for file in files
-        if all(closeness(file, scene) > closeness(file, rival) for rival in elsewhere)
-    ]
-    if not own:
+    if not files:
         return None
-    best, *rest = sorted(own, key=rank, reverse=True)
+    best, *rest = sorted(files, key=rank, reverse=True)
     if rest and rank(rest[0]) == rank(best):
         raise ValueError(f'both {best} and {rest[0]} may belong to {scene}')
     return best

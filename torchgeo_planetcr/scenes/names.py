@@ -3,6 +3,7 @@
 
 """What the names of files say of what they hold, and of what item they are."""
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ PRODUCT_WORDS = (
 
 #: Level of a product of Planet, between the name of its item and these words.
 LEVEL = re.compile('[13][ab]')
+
+#: Names that are kept with what they say.
+CACHE_SIZE = 10_000
 
 #: Digits that a name has at least if it tells the day of an image.
 DATE_DIGITS = 8
@@ -104,6 +108,7 @@ def is_old_udm(path: str) -> bool:
     return 'udm' in split(path)
 
 
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def item(path: str) -> tuple[str, ...]:
     """What the names of all files of an item share.
 
@@ -155,6 +160,7 @@ def is_dated(words: Sequence[str]) -> bool:
     return sum(c.isdigit() for word in words for c in word) >= DATE_DIGITS
 
 
+@functools.lru_cache(maxsize=CACHE_SIZE)
 def split(path: str) -> tuple[str, ...]:
     """Words of the name of a file, in lower case.
 
@@ -168,20 +174,25 @@ def split(path: str) -> tuple[str, ...]:
 
 
 def closeness(first: str, second: str) -> int:
-    """How near to each other two files lie.
+    """How near to each other two folders lie.
 
     Args:
-        first: A file.
+        first: A folder.
         second: Another one.
 
     Returns:
         Number of folders that they share, from above and, as in trees of the same
         structure, from below.
     """
-    one, two = (
-        os.path.dirname(os.path.abspath(path)).split(os.sep) for path in (first, second)
-    )
+    here = os.getcwd()
+    one, two = _parts(first, here), _parts(second, here)
     return _count_same(one, two) + _count_same(one[::-1], two[::-1])
+
+
+@functools.lru_cache(maxsize=CACHE_SIZE)
+def _parts(folder: str, here: str) -> list[str]:
+    """Folders that a folder lies in, and itself."""
+    return os.path.normpath(os.path.join(here, folder)).split(os.sep)
 
 
 def _count_same(one: Sequence[str], two: Sequence[str]) -> int:
