@@ -48,6 +48,7 @@ from systems import needs_posix
 from torchgeo_planetcr.datasets import NativeRasterDataset, PlanetCR
 from torchgeo_planetcr.inference import remove_clouds
 from torchgeo_planetcr.inference.remove_clouds import _name_results
+from torchgeo_planetcr.main import main
 from torchgeo_planetcr.raster.write import MACHINE, UNFINISHED, _remove_leftovers
 from torchgeo_planetcr.samplers import TileSampler
 from torchgeo_planetcr.scenes import AssumptionWarning, Scene, SceneFiles
@@ -739,6 +740,46 @@ class TestManyScenes:
             )
         assert said is not None
         assert 'restored as a whole' in said
+
+    def test_command(
+        self,
+        many: tuple[Path, Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A missing mask and other arguments, as a user sees them."""
+        scenes, radar = many
+        (tmp_path / 'masks').mkdir()
+        for name in ('a', 'c'):
+            mask = np.zeros((1, 200, 200), np.uint8)
+            write_scene(tmp_path / 'masks' / f'{name}_mask.tif', mask)
+        out = tmp_path / 'out'
+        command = ['remove-clouds', str(scenes), '--s1', str(radar), '--out', str(out)]
+        command += ['--checkpoint', str(save_checkpoint(tmp_path))]
+        command += ['--composite', str(tmp_path / 'masks'), '--accelerator', 'cpu']
+        command += ['--quicklook', 'false', '--overlap', '32', '--tile_size']
+        message = f'{tmp_path}/masks holds no mask of {scenes}/b.tif'
+        with pytest.warns(AssumptionWarning, match=message):
+            main([*command, '96'])
+        printed = capsys.readouterr().out
+        assert printed.startswith(f'{out}: 3 scenes, ')
+        assert '1 without a mask, restored as a whole' in printed
+        with pytest.warns(AssumptionWarning):
+            main([*command, '96'])
+        assert '3 were there already' in capsys.readouterr().out
+        (out / 'b.tif').unlink()
+        with pytest.warns(AssumptionWarning), pytest.raises(SystemExit) as caught:
+            main([*command, '128'])
+        first, *reasons = str(caught.value).splitlines()
+        assert first.endswith(
+            ': 1 scene, of which Sentinel-1 covers 100 % or more; '
+            '1 without a mask, restored as a whole; 2 have other results, which stay as '
+            'they are:'
+        )
+        assert len(reasons) == 2
+        for name, reason in zip('ac', reasons, strict=True):
+            assert reason.startswith(f'{out}/{name}.tif exists')
+            assert 'tile_size=96 instead of 128' in reason
 
     def test_bad_row(self, many: tuple[Path, Path], tmp_path: Path) -> None:
         """A row of a table whose scene is missing, empty or an address."""
