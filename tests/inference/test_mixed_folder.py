@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from rasters import write
-from small_scene import Darker, planetcr, read, save_checkpoint
+from small_scene import planetcr, read, save_checkpoint
 
 from torchgeo_planetcr.tasks import CloudRemoval
 
@@ -62,7 +63,7 @@ def write_products(folder: Path) -> dict[str, str]:
         ),
         'openEO_2023-02-10Z': (missing, '20230209', {'nodata': np.nan}),
         'xarray_20230214': (negative, '20230214', {'nodata': -9999}),
-        'qgis_20230214': (alpha, '20230214', {'alpha': 'yes'}),
+        'qgis_20230214': (alpha, '20230214', {'alpha': 'unspecified'}),
         'item': (make(), '20230214', {}),
     }
     for name, (image, _, options) in products.items():
@@ -71,6 +72,9 @@ def write_products(folder: Path) -> dict[str, str]:
         path = write(folder / f'{name}.tif', image, **({'nodata': 0} | options))
         with rasterio.open(path, 'r+') as dataset:
             dataset.descriptions = names or dataset.descriptions
+            if dataset.count == 5:
+                gray, undefined = ColorInterp.gray, ColorInterp.undefined
+                dataset.colorinterp = [gray, *[undefined] * 3, ColorInterp.alpha]
             if date:
                 dataset.update_tags(ns='IMAGERY', ACQUISITIONDATETIME=date)
     item = {'properties': {'datetime': '2023-02-14T10:00:00Z'}}
@@ -115,7 +119,7 @@ def test_mixed_folder(tmp_path: Path) -> None:
     checkpoint = save_checkpoint(
         tmp_path, CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
     )
-    status, printed, errors = planetcr(
+    status, _, errors = planetcr(
         'remove-clouds',
         'scenes',
         *('--s1', 'radar', '--composite', 'masks', '--checkpoint', str(checkpoint)),
@@ -139,4 +143,3 @@ def test_mixed_folder(tmp_path: Path) -> None:
     assert '10 scenes' in end and 'visual.tif' in end and 'broken_20230214.tif' in end
     for noise in ('Traceback', 'UserWarning', 'site-packages'):
         assert noise not in errors
-    print(printed, errors)

@@ -546,6 +546,10 @@ class TestFindScenes:
         assert [files.landcover for files in found] == [str(near), None]
         assert not found[0].problem
         assert str(lost) in found[1].problem
+        (bad,) = touch(tmp_path, 'bad.tif')
+        _, unreadable = find_scenes([scene, bad], landcover=tmp_path / 'maps')
+        with pytest.raises(OSError, match=f'{bad} is not a readable raster'):
+            Scene(unreadable)
         (tmp_path / 'empty').mkdir()
         with pytest.raises(ValueError, match='empty holds no land cover'):
             find_scenes(scene, landcover=tmp_path / 'empty')

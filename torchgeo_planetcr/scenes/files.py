@@ -359,12 +359,23 @@ def _find_maps(
             f'{given} holds no land cover: give .tif files, a folder or a glob expression'
         )
     meetings = _find_meeting(scenes, [(path,) for path in maps])
-    return [
-        (meeting[0], '')
-        if meeting
-        else (None, f'{given} holds no land cover of {scene}: add a map of its place')
-        for scene, meeting in zip(scenes, meetings, strict=True)
-    ]
+    found: list[tuple[str | None, str]] = []
+    for scene, meeting in zip(scenes, meetings, strict=True):
+        problem = ''
+        # One that cannot be read is refused for this when it is opened
+        if not meeting and _has_footprint(scene):
+            problem = f'{given} holds no land cover of {scene}: add a map of its place'
+        found.append((next(iter(meeting), None), problem))
+    return found
+
+
+def _has_footprint(path: str) -> bool:
+    """Whether it can be read where a raster lies."""
+    try:
+        _footprint(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _footprint(path: str) -> shapely.Polygon:

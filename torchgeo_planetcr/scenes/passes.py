@@ -180,7 +180,9 @@ class Passes(OpenFiles):
         if not self.passes:
             return
         found, scene = self.passes[number], self.scene.path
-        names = _shorten([os.path.basename(without_query(path)) for path in found.files])
+        names = _shorten(
+            [os.path.basename(without_query(path)) for path in found.files]
+        )
         if found.moment is not None and self.moment is not None:
             assume(f'{scene}: Sentinel-1 {self._describe(found)} ({names})')
         elif found.moment is not None:
