@@ -310,7 +310,9 @@ class Layer(OpenFiles):
     ) -> NDArray[np.float32]:
         """Turn pixels of the file into those that are warped, NaN without data."""
         floats = values.astype(np.float32)
-        floats[floats == np.float32(self._source_nodata)] = np.nan
+        is_missing = values == self._source_nodata
+        if is_missing.any():
+            floats[is_missing] = np.nan
         if masked is not None:
             floats[:, masked] = np.nan
         return floats

@@ -193,9 +193,9 @@ class OpticalLayer(Layer):
             floats = values.astype(np.float32)
         # Programs fill images with zeros, whatever they declare
         is_missing = ~find_data(values, NODATA)
-        if self.is_product:
+        if self.is_product and self._source_nodata != NODATA:
             is_missing |= ~find_data(values, self._source_nodata)
-        else:
+        if not self.is_product:
             is_gap = ~np.isfinite(floats)
             if self._source_nodata:
                 is_gap |= values == self._source_nodata
