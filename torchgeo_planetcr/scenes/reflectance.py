@@ -226,7 +226,7 @@ class OpticalLayer(Layer):
         if values.max() > DARK:
             return 1
         raise ValueError(
-            f'{self.path} has values of up to {values.max():.4g}, which is neither '
+            f'{self.path} has values of up to {values.max():.5g}, which is neither '
             f'reflectance from 0 to 1 nor reflectance x {REFLECTANCE_SCALE}: {ADVICE}'
         )
 
@@ -241,12 +241,12 @@ class OpticalLayer(Layer):
             is_landscape = has_contrast and (largest > NIGHT or not self.is_product)
         if np.percentile(values, 95) > LARGEST or is_landscape:
             raise ValueError(
-                f'{self.path} has values of up to {largest:.4g} as reflectance x '
+                f'{self.path} has values of up to {largest:.5g} as reflectance x '
                 f'{REFLECTANCE_SCALE}, which no landscape has: {ADVICE}'
             )
         if is_dark:
             assume(
-                f'{self.path} is very dark, with values of up to {largest:.4g}: taken for '
+                f'{self.path} is very dark, with values of up to {largest:.5g}: taken for '
                 f'reflectance x {REFLECTANCE_SCALE}; if it is not, say with --scale which '
                 'value is a reflectance of 1'
             )
