@@ -207,6 +207,18 @@ class TestSample:
         assert lengths == [12, 3]
         assert len({str(warning.message) for warning in record}) == 1
 
+    def test_filter_without_any_cloud_mask(self, own_root: Path) -> None:
+        """To leave all patches out would look like cloud."""
+        take_out(own_root, 'test', 'cloud_mask')
+        with pytest.warns(MissingModalityWarning):
+            dataset = PlanetCR(own_root, 'test')
+        assert len(dataset.filter(season='winter')) == 2
+        with pytest.raises(
+            ValueError, match=r'cloud_cover=\(0, 0\.5\).* 3 patches'
+        ) as e:
+            dataset.filter(cloud_cover=(0, 0.5))
+        assert str(own_root) in str(e.value)
+
     def test_cloudy_images_missing_as_a_whole(self, own_root: Path) -> None:
         """Cloud masks have their georeference."""
         take_out(own_root, 'test', 'cloudy')

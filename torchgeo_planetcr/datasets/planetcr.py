@@ -327,7 +327,8 @@ class PlanetCR(NativeGeoDataset):
             A data set with these patches, which can be filtered again.
 
         Raises:
-            ValueError: If an argument is unknown or out of range.
+            ValueError: If an argument is unknown or out of range, or there are no cloud
+                masks at all.
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted, known in (
@@ -349,7 +350,13 @@ class PlanetCR(NativeGeoDataset):
                 raise ValueError(
                     f'cloud_cover={cloud_cover} is not a range (least, largest) in [0, 1]'
                 )
-            keep &= self.index['cloud_cover'].between(lower, upper).to_numpy()
+            cover = self.index['cloud_cover']
+            if len(cover) and cover.isna().all():
+                raise ValueError(
+                    f'cloud_cover={cloud_cover} needs cloud masks, and none of the '
+                    f'{len(cover)} patches of {self.root} has one: leave it out'
+                )
+            keep &= cover.between(lower, upper).to_numpy()
         return self._with_view(self.index_view.select(keep))
 
     def _load(self, rows: Sequence[int], grid: Grid) -> Sample:
