@@ -717,12 +717,23 @@ class TestBadPredictions:
         write_tif(path, images[2], windows, 2, photometric='RGB')
         check_header(folder, '.tif', windows, 'red, green, blue.*call the bands')
 
-    def test_five_bands_without_names(
-        self, windows: EvaluationPatches, images: Image, folder: Path
+    @pytest.mark.parametrize(('count', 'name'), [(5, None), (8, None), (8, 'Band {}')])
+    def test_more_bands_without_names(
+        self,
+        windows: EvaluationPatches,
+        images: Image,
+        folder: Path,
+        count: int,
+        name: str | None,
     ) -> None:
+        """Eight could be SuperDove's, or four and their uncertainty."""
         path = folder / f'{windows.names[2]}.tif'
-        write_tif(path, images[2][[0, 1, 2, 3, 3]], windows, 2)
-        check_header(folder, '.tif', windows, '5 bands without names: call the bands')
+        write_tif(path, np.tile(images[2], (2, 1, 1))[:count], windows, 2)
+        if name is not None:
+            with rasterio.open(path, 'r+') as dst:
+                dst.descriptions = [name.format(n) for n in range(1, count + 1)]
+        match = f'{count} bands without names .*: call the bands'
+        check_header(folder, '.tif', windows, match)
 
     @pytest.mark.parametrize('nodata', [0, 11000])
     def test_nodata_of_some_bands(

@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 from torch import Tensor, nn
 from torchgeo.datasets.utils import Path, Sample
 
-from ..datasets.band_names import find_bands
+from ..datasets.band_names import POSITION, find_bands
 from ..datasets.modalities import MODALITIES, REFLECTANCE_SCALE
 from ..raster.header import RasterHeader
 from ..raster.read import (
@@ -358,6 +358,13 @@ def _find_bands(dataset: DatasetReader) -> list[int]:
     if not any(names) and colors[:3] == ['red', 'green', 'blue']:
         # What the file says is all that there is
         names = colors
+    is_named = any(name and not POSITION.fullmatch(name) for name in names)
+    if not is_named and dataset.count != len(BANDS):
+        # Eight may be the bands of a product, or four and how sure they are
+        raise ValueError(
+            f'{dataset.name} has {dataset.count} bands without names instead of '
+            f'{len(BANDS)}: {HOW_TO_NAME}'
+        )
     return find_bands(dataset.name, dataset.count, names, HOW_TO_NAME)
 
 
