@@ -26,11 +26,13 @@ LOGS = (
 )
 
 #: Warnings that concern nobody, as regular expressions: of what Lightning itself calls, of
-#: a setting for data that were never slow, and of options that do what they are for.
+#: a setting for data that were never slow, of options that do what they are for, and of
+#: arrays that rasterio warps (a file without a place on Earth is refused).
 WARNINGS = (
     r'`isinstance\(treespec, LeafSpec\)` is deprecated',
     r"The '\w+' does not have many workers",
     r'`\w+\.configure_optimizers` will be overridden by',
+    r'Dataset has no geotransform',
 )
 
 #: Warnings that only concern a training which goes on.

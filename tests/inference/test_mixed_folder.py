@@ -112,9 +112,9 @@ def test_mixed_folder(tmp_path: Path) -> None:
     cloudy = np.zeros((1, SIZE, SIZE), np.uint8)
     cloudy[:, 60:] = 1
     for name in days:
-        stem = name.replace('_AnalyticMS_SR_8b_clip', '_mask')
+        stem = name.replace('3B_AnalyticMS_SR_8b', '3B_udm2')
         if name != 'item':
-            write(masks / f'{stem.removesuffix("_AnalyticMS_SR")}.tif', cloudy)
+            write(masks / f'{stem.replace("AnalyticMS_SR", "udm2")}.tif', cloudy)
     write_radar(tmp_path / 'radar')
     checkpoint = save_checkpoint(
         tmp_path, CloudRemoval(model_kwargs={'features': 8, 'num_blocks': 1})
@@ -131,7 +131,9 @@ def test_mixed_folder(tmp_path: Path) -> None:
     lines = errors.splitlines()
     for name, day in days.items():
         when = f'{day[:4]}-{day[4:6]}-{day[6:]}'
-        (said,) = [line for line in lines if f'{name}.tif: Sentinel-1 of ' in line]
+        (said,) = [
+            line for line in lines if f'scenes/{name}.tif: Sentinel-1 of ' in line
+        ]
         assert when in said
         clear = read(tmp_path / 'clear' / f'{name}.tif')
         assert (clear[:, :10] == 0).all()

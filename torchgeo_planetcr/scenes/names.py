@@ -122,8 +122,8 @@ def item(path: str) -> tuple[str, ...]:
         Words in lower case; none if the name has no others.
     """
     words = split(path)
-    of_planet = {word for word, *_ in (*PRODUCT_WORDS, *MASK_WORDS, ('',))}
-    for number, (word, following) in enumerate(pairwise((*words, ''))):
+    of_planet = {word for word, *_ in (*PRODUCT_WORDS, *UDM_WORDS)}
+    for number, (word, following) in enumerate(pairwise(words)):
         # Fields may be called as levels are
         is_level = LEVEL.fullmatch(word) and following in of_planet
         if is_level and is_dated(words[:number]):
