@@ -108,10 +108,14 @@ def test_no_checkpoint(no_bar: list[str], capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_warnings() -> None:
-    """Those of this package and of Lightning are lines, others say where they are from."""
+    """Those of this package and of Lightning are lines, others say where they are from.
+
+    A line is written once.
+    """
+    warning = AssumptionWarning('One thing')
+    for expected in ('One thing\n', ''):
+        assert _format_warning(warning, AssumptionWarning, 'mine.py', 3) == expected
     line = 'Something\n'
-    warning = AssumptionWarning('Something')
-    assert _format_warning(warning, AssumptionWarning, 'mine.py', 3) == line
     assert _format_warning('Something', UserWarning, rank_zero.__file__, 3) == line
     other = _format_warning('Something', UserWarning, 'mine.py', 3)
     assert other == FORMAT_WARNING('Something', UserWarning, 'mine.py', 3)

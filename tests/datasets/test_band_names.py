@@ -94,6 +94,18 @@ def test_unclear(tmp_path: Path, names: list[str]) -> None:
         assert layer.bands == [3, 2, 1, 4]
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'int16', 'uint8'])
+@pytest.mark.parametrize('compress', ['none', 'deflate'])
+def test_other_type(tmp_path: Path, dtype: str, compress: str) -> None:
+    """Values of another type are no reflectance x 10000, or not all of them."""
+    image = np.ones((4, 20, 30), dtype)
+    path = write(tmp_path / 'scene.tif', image, compress=compress)
+    for kind in (PlanetCRCloudy, PlanetCRClear):
+        message = rf'scene\.tif is {dtype}, .*PlanetScopeScenes'
+        with pytest.raises(ValueError, match=message):
+            kind(path)[:]
+
+
 @pytest.mark.parametrize('name', ['scene', 'planet_cloudy_mine', 'planet_cloudfree_x'])
 @pytest.mark.parametrize('compress', ['none', 'deflate'])
 @pytest.mark.parametrize('interleave', ['band', 'pixel'])

@@ -55,6 +55,8 @@ class PlanetCRCloudy(NativeRasterDataset):
     Four bands at 3 m, surface reflectance x 10000, 0 where there is no data. In files of
     your own, they are found by the names of the bands, or without names by the order of
     PlanetScope's products of four and eight bands, unless *positions* say where they are.
+    Those of another type are refused:
+    :class:`~torchgeo_planetcr.scenes.PlanetScopeScenes` converts them.
     """
 
     filename_glob = MODALITIES['cloudy'].filename_glob
@@ -113,10 +115,15 @@ def _find_positions(
     path = header.filepath
     # A file with names of bands has no layout
     if header.layout is not None:
-        count, names = header.layout.count, None
+        count, names, dtype = header.layout.count, None, header.layout.dtype
     else:
         dataset = HANDLES.open(header, 'GTiff')
-        count, names = dataset.count, dataset.descriptions
+        count, names, dtype = dataset.count, dataset.descriptions, dataset.dtypes[0]
+    if np.dtype(dtype) != MODALITIES['cloudy'].dtype:
+        raise ValueError(
+            f'{path} is {np.dtype(dtype)}, and this data set takes reflectance x 10000 as '
+            'uint16: take torchgeo_planetcr.scenes.PlanetScopeScenes, which converts it'
+        )
     if given is not None:
         return check_positions('positions', given, path, count)
     return find_bands(path, count, names)
