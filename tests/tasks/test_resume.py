@@ -78,6 +78,7 @@ class Fit:
         self.workers = kwargs.pop('num_workers', 0)
         self.augment = kwargs.pop('augment', True)
         self.saving = kwargs.pop('saving', EPOCH_END)
+        self.max_steps = kwargs.pop('max_steps', -1)
         self.task = kwargs
 
     def __call__(
@@ -104,6 +105,7 @@ class Fit:
         trainer = Trainer(
             accelerator='cpu',
             max_epochs=epochs,
+            max_steps=self.max_steps,
             logger=False,
             default_root_dir=self.out,
             enable_progress_bar=False,
@@ -171,3 +173,22 @@ def test_workers_and_seeds(root: Path, tmp_path: Path) -> None:
     check_same(Fit(root, tmp_path, num_workers=2)(), weights)
     other = Fit(root, tmp_path)(seed=1)
     assert any(not torch.equal(weights[name], other[name]) for name in weights)
+
+
+@pytest.mark.parametrize('steps', [2, 3, 5, 9])
+def test_steps(root: Path, tmp_path: Path, steps: int) -> None:
+    """A number of steps, which ends within an epoch or with one, and not at all before."""
+    Fit(root, tmp_path, max_steps=steps, saving=EACH_STEP)(-1)
+    expected = {f'step={step}.ckpt' for step in range(1, steps + 1)}
+    assert expected <= {path.name for path in tmp_path.iterdir()}
+    last = torch.load(tmp_path / f'step={steps}.ckpt', weights_only=True)
+    assert last['epoch'] == (steps - 1) // 3
+
+
+@pytest.mark.parametrize('step', [2, 3, 4])
+def test_steps_after_an_interruption(root: Path, tmp_path: Path, step: int) -> None:
+    fit = Fit(root, tmp_path, max_steps=8, saving=EACH_STEP)
+    uninterrupted = fit(-1)
+    with pytest.raises(Interrupted):
+        fit(-1, interrupt=step)
+    check_same(fit(-1, checkpoint=tmp_path / f'step={step}.ckpt'), uninterrupted)

@@ -77,7 +77,8 @@ class ResumedSchedulers(Callback):
         """
         is_known = _awaited(trainer) <= trainer.callback_metrics.keys()
         if is_known and not self._untold:
-            trainer.fit_loop.restarting = False
+            # With max_steps, the property would be True again, and epochs have no batches
+            trainer.fit_loop._restarting = False
         self._untold = {}
 
 
