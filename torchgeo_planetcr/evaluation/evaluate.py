@@ -131,7 +131,6 @@ def evaluate(
     protocol: Literal['standard', 'reference'] = 'standard',
     size: int | None = None,
     alignment: Literal['geo', 'reference'] | None = None,
-    model: str | None = None,
     landcover_model: Path | None = None,
     table: Literal['parquet', 'csv'] = 'parquet',
     batch_size: int = 1,
@@ -139,6 +138,7 @@ def evaluate(
     accelerator: str = 'auto',
     devices: int = 1,
     overwrite: bool = False,
+    model: str | None = None,
 ) -> Evaluation | None:
     """Evaluate methods of cloud removal on a split.
 
@@ -160,8 +160,6 @@ def evaluate(
         alignment: How Sentinel-1 and land cover are put on the 3 m grid, 'geo' or
             'reference' (defaults to 'geo' in the standard and to 'reference' in the
             reference protocol).
-        model: Class of your own, such as my_models.Mine, of the model of a checkpoint. It
-            is imported.
         landcover_model: Checkpoint of TorchGeo's SemanticSegmentation, which maps land
             cover on clear, cloudy and restored images.
         table: 'parquet' or 'csv'.
@@ -171,6 +169,8 @@ def evaluate(
         devices: Number of processes that share the patches, each with a device of its
             own; from Python each of them runs the whole script.
         overwrite: Replace an earlier evaluation in *out*.
+        model: Class of your own, such as my_models.Mine, of the model of a checkpoint. It
+            is imported.
 
     Returns:
         All figures as tables, whose text is the main ones; None in all processes but the
