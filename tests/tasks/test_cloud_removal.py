@@ -17,8 +17,8 @@ from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW
-from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import stack_samples
@@ -117,6 +117,18 @@ class Brighten(nn.Module):
         return self.gain * image
 
 
+class Rates(Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.found.append(trainer.optimizers[0].param_groups[0]['lr'])
+
+
 def _trainer(tmp_path: Path, **kwargs: Any) -> Trainer:
     defaults: dict[str, Any] = {
         'accelerator': 'cpu',
@@ -212,6 +224,23 @@ class TestConstruction:
             assert rates[id(parameter)] == pytest.approx(expected), name
         scheduler = configuration['lr_scheduler']['scheduler']
         assert scheduler.base_lrs == pytest.approx([0.5, 0.05, 0.005])
+
+    def test_scheduler_of_steps(self, tmp_path: Path) -> None:
+        """Its cycle ends with the training, and not after as many epochs."""
+        task = CloudRemoval(
+            model_kwargs=TINY,
+            loss='l1',
+            optimizer=partial(SGD, lr=1.0, momentum=0.9),
+            lr_scheduler=partial(OneCycleLR, max_lr=0.01, total_steps=6),
+        )
+        rates = Rates()
+        trainer = _trainer(tmp_path, max_epochs=2, callbacks=[rates])
+        trainer.fit(task, _loader(), _loader())
+        # PyTorch begins with a 25th of the largest, and ends with a 10 000th of that
+        assert len(rates.found) == 6
+        assert rates.found[0] == pytest.approx(0.01 / 25)
+        assert rates.found[-1] == pytest.approx(0.01 / 25 / 1e4)
+        assert max(rates.found) > 0.009
 
     def test_default_optimizer(self) -> None:
         task = CloudRemoval(model_kwargs=TINY, lr=1e-3, patience=3)

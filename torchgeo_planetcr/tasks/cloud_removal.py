@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torchgeo.datamodules import BaseDataModule
 from torchgeo.datasets import unbind_samples
 from torchgeo.datasets.utils import Path, Sample
@@ -41,6 +41,9 @@ MODALITY_OF_KEY = {row.key: row.name for row in MODALITIES.values()}
 
 #: What else can be done about the lack of a key.
 ADVICE = {'mask_cloud': ", or take a loss that needs no cloud masks, such as loss='l1'"}
+
+#: Schedulers that count steps, and not epochs.
+OF_STEPS = (CyclicLR, OneCycleLR)
 
 #: Stages whose batches are measured.
 STAGES = ('train', 'val', 'test')
@@ -131,7 +134,8 @@ class CloudRemoval(BaseTask):
             optimizer: Function that makes an optimizer of parameters, instead of AdamW
                 with *lr*.
             lr_scheduler: Function that makes a learning rate scheduler of an optimizer,
-                instead of ReduceLROnPlateau with *patience*.
+                instead of ReduceLROnPlateau with *patience*. It is called in each epoch,
+                but OneCycleLR and CyclicLR in each step.
             lr_factors: Factors of the learning rate, by names of modules of the model:
                 ``{'alignment': 0.1}`` trains all modules of that name at a tenth. Not
                 for schedulers that set the rate themselves, as OneCycleLR does.
@@ -293,6 +297,8 @@ class CloudRemoval(BaseTask):
             config['frequency'] = self._trainer.check_val_every_n_epoch or 1
             # Without any validation, the learning rate stays as it is
             config['strict'] = False
+        elif isinstance(scheduler, OF_STEPS):
+            config['interval'] = 'step'
         return {'optimizer': optimizer, 'lr_scheduler': config}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
