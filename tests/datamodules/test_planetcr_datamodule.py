@@ -23,6 +23,7 @@ from torchgeo_planetcr.samplers import CenterNativePatchSampler
 from torchgeo_planetcr.transforms import (
     MISSING_BACKSCATTER,
     BatchAugmentation,
+    RandomCloudPaste,
     RandomClouds,
     RandomModalityDropout,
     RandomSpeckle,
@@ -231,14 +232,12 @@ def test_augmentations_in_a_config(
 
 
 def test_augmentation_without_its_modality(root: Path, tmp_path: Path) -> None:
-    problem = "no 'image_s1', which RandomModalityDropout"
+    """One of clouds needs what it adds them to; those of radar have nothing to change."""
+    modalities = ['cloudy', 'clear']
+    problem = "no 'mask_cloud', which RandomCloudPaste"
     with pytest.raises(ValueError, match=problem):
-        fit(
-            root,
-            tmp_path,
-            modalities=['cloudy', 'clear'],
-            augmentations=[RandomModalityDropout()],
-        )
+        fit(root, tmp_path, modalities=modalities, augmentations=[RandomCloudPaste()])
+    fit(root, tmp_path, modalities=modalities, augmentations=[RandomModalityDropout()])
 
 
 def test_no_cloud_masks(

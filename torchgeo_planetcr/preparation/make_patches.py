@@ -183,7 +183,8 @@ def make_patches(
         'scale': scale,
     }
     area = Area(root, split, aoi, made_of)
-    area.check([cloudy, clear, landcover, *images], overwrite)
+    masks = [] if files.mask is None else [files.mask]
+    area.check([cloudy, clear, landcover, *images, *masks], overwrite)
     remove_leftovers(root)
 
     made, kept = 0, 0

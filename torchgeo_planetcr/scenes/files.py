@@ -51,7 +51,7 @@ class SceneFiles(NamedTuple):
     """Files of one scene."""
 
     cloudy: str
-    #: Images of Sentinel-1; where several have data, the first is taken.
+    #: Images of Sentinel-1, of which those of the nearest pass are taken.
     s1: tuple[str, ...] = ()
     mask: str | None = None
     clear: str | None = None
@@ -75,8 +75,9 @@ def find_scenes(
             whose paths start at its own folder. Planet's masks (UDM) are not taken from
             folders and glob expressions. Neither these nor a CSV file bring mosaics
             (``.vrt``) or addresses, which name other files: name them yourself.
-        s1: Images of Sentinel-1, named in the same way. Each scene gets all that meet
-            it. If there is a file for each file of *cloudy*, they are paired in order.
+        s1: Images of Sentinel-1, named in the same way, each in one file, or in two of VV
+            and VH whose names differ in vv and vh alone. Each scene gets all that meet
+            it. If there is an image for each file of *cloudy*, they are paired in order.
         masks: Cloud masks, named in the same way. Each scene gets the one of the same item
             by their names, such as ``..._3B_udm2.tif``, ``composite_udm2.tif`` or
             ``field_mask.tif``; of several, the one in the nearest folder. A single file is
