@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -501,6 +502,17 @@ class TestOtherScenes:
         cut(tmp_path / 'fresh', split='test', **shared)
         assert contents(root) == contents(tmp_path / 'fresh')
 
+    @pytest.mark.parametrize('name', ['clear', 's1', 'landcover', 'cloud_mask'])
+    def test_overwrite_what_is_read(
+        self, shared: dict[str, Any], tmp_path: Path, name: str
+    ) -> None:
+        """No file that is read is among those that are replaced."""
+        cut(tmp_path, **shared)
+        folder = tmp_path / 'train' / 'planet_cloudy_summer' / 'planet_cloudy_summer_1'
+        own = shutil.copy(shared[name], folder / 'own.tif')
+        with pytest.raises(ValueError, match=r'own\.tif is among the patches'):
+            cut(tmp_path, overwrite=True, **(shared | {name: own}))
+
     def test_relative(
         self, shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -540,6 +552,29 @@ class TestCommand:
             'bands': [2, 4, 6, 8],
             'scale': None,
         }
+
+    def test_files_of_polarizations(
+        self, shared: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """VV and VH in power, one named after the other, make the patches of one file of dB."""
+        with rasterio.open(shared['s1']) as dataset:
+            power = 10 ** (dataset.read() / 10)
+            grid = {'crs': dataset.crs, 'transform': dataset.transform}
+        pair = [tmp_path / f's1_{name}.tif' for name in ('vv', 'vh')]
+        for path, band in zip(pair, power, strict=True):
+            write(path, band[np.newaxis], **grid)
+        cut(tmp_path / 'expected', **shared)
+        options = options_of({k: v for k, v in shared.items() if k != 's1'})
+        root = tmp_path / 'found'
+        main(['make-patches', str(root), 'summer_1', '--s1', *map(str, pair), *options])
+        (expected,) = tmp_path.glob('expected/train/S1_*/*/*_1.tif')
+        with (
+            rasterio.open(expected) as one,
+            rasterio.open(root / expected.relative_to(tmp_path / 'expected')) as other,
+        ):
+            np.testing.assert_allclose(other.read(), one.read(), atol=1e-3)
+        record = json.loads((root / 'areas' / 'summer_1.json').read_text())
+        assert record['sentinel1'] == [str(path) for path in pair]
 
     def test_overwrite(
         self, shared: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
