@@ -46,11 +46,18 @@ class Part(NamedTuple):
         values = read_bands(self.dataset, self.path, self.bands, **options)
         values = values.astype(np.float32)
         nodata = self.dataset.nodata
-        missing = values == (0 if nodata is None else nodata)
+        gaps = values == (0 if nodata is None else nodata)
         for row, band in zip(values, self.bands, strict=True):
-            row *= self.dataset.scales[band - 1]
-            row += self.dataset.offsets[band - 1]
-        values[missing | find_gaps(values)] = np.nan
+            scale, offset = (
+                self.dataset.scales[band - 1],
+                self.dataset.offsets[band - 1],
+            )
+            if (scale, offset) != (1, 0):
+                row *= scale
+                row += offset
+        gaps |= find_gaps(values)
+        if gaps.any():
+            values[gaps] = np.nan
         shape = values.shape[1:]
         masked = find_masked(self.dataset, self.path, self.alpha, shape, window)
         if masked is not None:
@@ -137,8 +144,12 @@ class Sentinel1Layer(Layer):
         resampling: Resampling = Resampling.nearest,
     ) -> tuple[NDArray[np.float32], None]:
         """Read VV and VH in their unit, NaN where the files have none."""
-        parts = [part.read(window, out_shape, resampling) for part in self._parts]
-        values = np.concatenate(parts)
+        first, *others = [
+            part.read(window, out_shape, resampling) for part in self._parts
+        ]
+        if not others:
+            return first, None
+        values = np.concatenate([first, *others])
         values[:, (values == 0).all(axis=0)] = np.nan
         return values, None
 
