@@ -31,20 +31,17 @@ MAX_NAMES = 3
 
 
 class RadarOptions(NamedTuple):
-    """How Sentinel-1 is chosen and read.
+    """How Sentinel-1 is chosen and read."""
 
-    Attributes:
-        unit: Unit of Sentinel-1 (defaults to the one that its values are like).
-        date: Day of scenes whose files do not tell it, such as '2023-02-10'.
-        max_days: Largest number of days between a scene and Sentinel-1.
-        fill_gaps: Fill gaps of the nearest pass from others, the nearest in time first.
-        min_coverage: Least share of a scene that Sentinel-1 must cover.
-    """
-
+    #: Unit of Sentinel-1 (None: the one that its values are like).
     unit: Unit | None = None
+    #: Day of scenes whose files do not tell it, such as '2023-02-10'.
     date: str | None = None
+    #: Largest number of days between a scene and Sentinel-1.
     max_days: float = 30
+    #: Whether gaps of the nearest pass are filled from others, the nearest in time first.
     fill_gaps: bool = False
+    #: Least share of a scene that Sentinel-1 must cover.
     min_coverage: float = 0.9
 
 
