@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from rasters import write
 from small_scene import SHAPE, write_scene
@@ -33,15 +34,14 @@ def read_vv(
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Read VV, and what is said of it."""
     files = SceneFiles(str(scene), tuple(map(str, s1)))
-    with (
-        warnings.catch_warnings(record=True) as said,
-        Scene(files, radar=RadarOptions(**options)) as opened,
-    ):
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always', AssumptionWarning)
-        opened.survey()
-        vv = opened.read(opened.grid)['image_s1'][0]
+        with Scene(files, radar=RadarOptions(**options)) as opened:
+            opened.survey()
+            vv = opened.read(opened.grid)['image_s1'][0]
     texts = [str(warning.message) for warning in said]
-    return vv, [text for text in texts if 'Sentinel-1' in text]
+    words = 'Sentinel-1', 'left out'
+    return vv, [text for text in texts if any(word in text for word in words)]
 
 
 @pytest.fixture
@@ -143,6 +143,39 @@ def test_day_of_sentinel1(scene: Path, tmp_path: Path) -> None:
     old = write_s1(tmp_path / 's1_20190209.tif', -15)
     vv, said = read_vv(scene, old, first, second)
     assert {*np.unique(vv)} == {-10, -11}
+
+
+@pytest.mark.parametrize('fault', ['one_band', 'hh_hv', 'empty', 'cut', 'no_unit'])
+def test_unusable(scene: Path, tmp_path: Path, fault: str) -> None:
+    """An image that cannot be used is left out by name if there is another one."""
+    good = write_s1(tmp_path / 's1_20230208.tif', -10)
+    bad = write_s1(tmp_path / 's1_20230210.tif', -15)
+    values = np.full((2, *SHAPE), 5, np.float32)
+    if fault == 'one_band':
+        write_scene(bad, values[:1])
+    elif fault == 'hh_hv':
+        with rasterio.open(bad, 'r+') as dataset:
+            dataset.descriptions = 'HH', 'HV'
+    elif fault == 'no_unit':
+        write_scene(bad, values)
+    else:
+        size = {'empty': 0, 'cut': bad.stat().st_size // 2}[fault]
+        bad.write_bytes(bad.read_bytes()[:size])
+    vv, (left_out, chosen) = read_vv(scene, bad, good)
+    assert (vv == -10).all()
+    assert bad.name in left_out
+    assert good.name in chosen and '2 days before' in chosen
+    with pytest.raises((OSError, ValueError), match=bad.name):
+        read_vv(scene, bad)
+
+
+def test_unusable_of_a_pass(scene: Path, tmp_path: Path) -> None:
+    """Neither does another raster among images that do not tell their day."""
+    dem = write_scene(tmp_path / 'dem.tif', np.full((1, *SHAPE), 300, np.float32))
+    vv, (left_out, chosen) = read_vv(scene, dem, write_s1(tmp_path / 's1.tif', -10))
+    assert (vv == -10).all()
+    assert 'dem.tif has 1 band' in left_out
+    assert chosen.endswith('(s1.tif)')
 
 
 def test_group(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def report_problems(noun: str, problems: Mapping[str, str], strict: bool) -> Non
     message = f'{len(problems)} {noun}(s) cannot be used: {"; ".join(examples)}'
     if strict:
         raise OSError(message)
-    warnings.warn(f'{message}. The rest is used.', LeftOutWarning, stacklevel=3)
+    text = f'{message.removesuffix(".")}. The rest is used.'
+    warnings.warn(text, LeftOutWarning, stacklevel=3)
 
 
 def find_in_folder(folder: Path, pattern: str) -> list[str]:

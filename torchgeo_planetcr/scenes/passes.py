@@ -20,7 +20,7 @@ from .dates import Moment, date_in_name, find_date, parse_date, to_day
 from .layer import Layer, OpenFiles, open_layer
 from .names import without_query
 from .polarizations import pair_polarizations
-from .radar import Sentinel1
+from .radar import Sentinel1, leave_out
 
 #: Largest time between two images of a pass. A satellite is back in the same place from the
 #: other side twelve hours later.
@@ -72,8 +72,8 @@ class Passes(OpenFiles):
             options: How they are chosen and read.
 
         Raises:
-            OSError: If an image cannot be read.
-            ValueError: If an image is not what is expected, if all were taken too many days
+            OSError: If no image can be read.
+            ValueError: If no image is what is expected, if all were taken too many days
                 before or after the scene, or if there are several passes and the day of the
                 scene is not known.
         """
@@ -84,11 +84,12 @@ class Passes(OpenFiles):
             self.moment = _parse_option(options.date)
         self._opened = ExitStack()
         #: Passes, the nearest in time first.
-        self.passes = self._order(group_passes([str(path) for path in paths]))
-        self._images: dict[int, Sentinel1] = {}
+        ordered = self._order(group_passes([str(path) for path in paths]))
+        self.passes = ordered or [Pass(None, ())]
+        self._images: dict[Pass, Sentinel1] = {}
         with self._opened as stack:
             # The others are opened if this one does not do
-            self._open(0)
+            self._leave_out_unusable()
             self._opened = stack.pop_all()
 
     def choose(self, has_data: NDArray[np.bool_]) -> Sentinel1:
@@ -102,27 +103,44 @@ class Passes(OpenFiles):
             one that covers most; of all passes, the nearest first, if gaps are to be filled.
 
         Raises:
-            OSError: If an image cannot be read.
-            ValueError: If the unit of an image is unclear.
+            OSError: If no image can be read.
+            ValueError: If the unit of all images is unclear.
         """
-        coverages: list[float] = []
-        for number in range(max(len(self.passes), 1)):
-            small = self._open(number).read_small(has_data.shape)
+        coverages: dict[Pass, float] = {}
+        problems: list[Exception] = []
+        for found in self.passes:
+            try:
+                small = self._open(found).read_small(has_data.shape)
+            except (OSError, ValueError) as error:
+                problems.append(error)
+                continue
             covered = is_measured(small) & has_data
-            coverages.append(covered.sum() / max(has_data.sum(), 1))
-            if coverages[-1] > 0 and coverages[-1] >= self.options.min_coverage:
+            coverages[found] = covered.sum() / max(has_data.sum(), 1)
+            if coverages[found] > 0 and coverages[found] >= self.options.min_coverage:
                 break
-        number = int(np.argmax(coverages))
-        self._say(number)
-        return self._open(number)
+        leave_out(problems, bool(coverages))
+        found = max(coverages, key=coverages.__getitem__)
+        self._say(found)
+        return self._open(found)
 
-    def _open(self, number: int) -> Sentinel1:
+    def _open(self, found: Pass) -> Sentinel1:
         """Open the images of a pass."""
-        if number not in self._images:
-            files = self.passes[number].files if self.passes else ()
-            images = Sentinel1(files, self.scene.grid, self.options.unit)
-            self._images[number] = self._opened.enter_context(images)
-        return self._images[number]
+        if found not in self._images:
+            images = Sentinel1(found.files, self.scene.grid, self.options.unit)
+            self._images[found] = self._opened.enter_context(images)
+        return self._images[found]
+
+    def _leave_out_unusable(self) -> None:
+        """Leave out passes before the first one that can be opened."""
+        problems: list[Exception] = []
+        while self.passes:
+            try:
+                self._open(self.passes[0])
+                break
+            except (OSError, ValueError) as error:
+                problems.append(error)
+                del self.passes[0]
+        leave_out(problems, bool(self.passes))
 
     def _order(self, passes: list[Pass]) -> list[Pass]:
         """Sort passes by their distance in time, and leave out those that are too far."""
@@ -172,14 +190,13 @@ class Passes(OpenFiles):
         side = 'before' if day < to_day(self.moment) else 'after'
         return f'of {day}, {days} day{"s" * (days > 1)} {side}'
 
-    def _say(self, number: int) -> None:
+    def _say(self, found: Pass) -> None:
         """Say which pass is taken, or that it cannot be known how near it is."""
-        if not self.passes:
+        if not found.files:
             return
-        found, scene = self.passes[number], self.scene.path
-        names = _shorten(
-            [os.path.basename(without_query(path)) for path in found.files]
-        )
+        scene = self.scene.path
+        files = self._open(found).files
+        names = _shorten([os.path.basename(without_query(path)) for path in files])
         if found.moment is not None and self.moment is not None:
             assume(f'{scene}: Sentinel-1 {self._describe(found)} ({names})')
         elif found.moment is not None:
@@ -210,9 +227,6 @@ def group_passes(paths: Sequence[str]) -> list[Pass]:
     Returns:
         Passes from the first to the last, with their images in the order of *paths*; those
         that do not tell their day are one pass, the last.
-
-    Raises:
-        OSError: If an image cannot be read.
     """
     moments: dict[tuple[str, ...], Moment | None] = {}
     for files in pair_polarizations(paths):
@@ -243,9 +257,13 @@ def _is_same_pass(first: Moment, second: Moment) -> bool:
 
 
 def _date_of(path: str) -> Moment | None:
-    """Date of a file whose name does not tell it."""
-    with open_layer(path) as dataset:
-        return find_date(dataset, path)
+    """Date of a file whose name does not tell it, None if it cannot be read."""
+    try:
+        with open_layer(path) as dataset:
+            return find_date(dataset, path)
+    except OSError:
+        # It is refused by name when its pass is opened
+        return None
 
 
 def _parse_option(text: str) -> Moment:

@@ -20,9 +20,27 @@ from torchgeo.datasets.utils import Path
 from ..datasets.missing_sentinel1 import Decibels, find_gaps, is_measured
 from ..raster.grid import Grid
 from ..raster.read import find_alpha, find_masked, read_bands
+from .assume import assume
 from .backscatter import Unit, find_unit, to_decibels
 from .layer import SMALL_SIZE, Layer, OpenFiles, open_layer
 from .polarizations import find_polarization, find_polarizations, pair_polarizations
+
+
+def leave_out(problems: Sequence[Exception], is_enough: bool) -> None:
+    """Say which images of Sentinel-1 are left out, and why.
+
+    Args:
+        problems: What is wrong with each.
+        is_enough: Whether there are others.
+
+    Raises:
+        Exception: The first problem, if there are no others.
+    """
+    if problems and not is_enough:
+        raise problems[0]
+    for problem in problems:
+        reason = str(problem).rstrip('.')
+        assume(f'{reason}. This image is left out, and another one is taken')
 
 
 class Part(NamedTuple):
@@ -176,20 +194,27 @@ class Sentinel1(OpenFiles):
                 like).
 
         Raises:
-            OSError: If an image cannot be read.
-            ValueError: If one has no place on Earth, or not the bands that are expected.
+            OSError: If no image can be read.
+            ValueError: If none has a place on Earth and the bands that are expected.
         """
         self.grid = grid
-        #: Names of the images, for errors.
-        self.names = ', '.join(map(str, paths))
+        self.layers: list[Sentinel1Layer] = []
+        problems: list[OSError | ValueError] = []
+        #: Files that are read.
+        self.files: list[str] = []
         with ExitStack() as stack:
-            self.layers = [
-                stack.enter_context(
-                    Sentinel1Layer(files[0], grid, *files[1:], unit=unit)
-                )
-                for files in pair_polarizations([str(path) for path in paths])
-            ]
+            for files in pair_polarizations([str(path) for path in paths]):
+                try:
+                    layer = Sentinel1Layer(files[0], grid, *files[1:], unit=unit)
+                except (OSError, ValueError) as error:
+                    problems.append(error)
+                    continue
+                self.layers.append(stack.enter_context(layer))
+                self.files.extend(files)
             self._opened = stack.pop_all()
+        #: Names of the images, for errors.
+        self.names = ', '.join(self.files)
+        leave_out(problems, bool(self.layers))
 
     def read(self, window: Grid) -> Decibels:
         """Read VV and VH.
