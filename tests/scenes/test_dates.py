@@ -86,6 +86,20 @@ def test_wrong_time() -> None:
         {'ACQUISITION_DATETIME': '2023-02-09T05:10:23Z'},
         {'ZERO_DOPPLER_START_TIME': '2023-02-09T05:10:23.123456Z'},
         {'acquired': '2023-02-09T05:10:23.1Z'},
+        # https://gdal.org/en/stable/drivers/raster/safe.html
+        {
+            'ACQUISITION_STOP_TIME': '2023-02-09T05:10:48.1',
+            'ACQUISITION_START_TIME': '2023-02-09T05:10:23.1',
+            'PROCESSING_START_TIME': '2023-02-10T00:00:00',
+        },
+        {'SENSING_START': '2023-02-09T05:10:23Z'},
+        # Attributes of https://wiki.esipfed.org/Attribute_Convention_for_Data_Discovery_1-3
+        {
+            'date_created': '2024-02-09T05:10:23Z',
+            'time_coverage_end': '2023-02-09T06:00:00Z',
+            'time_coverage_start': '2023-02-09T05:10:23Z',
+        },
+        {'date': '2023-02-09 05:10:23'},
         {'TIFFTAG_DATETIME': '2023:02:09 05:10:23'},
     ],
 )
@@ -135,12 +149,43 @@ def test_item(tmp_path: Path, name: str, item: dict[str, Any]) -> None:
     assert find(tmp_path / 'field.tif') == MOMENT
 
 
+def test_items(tmp_path: Path) -> None:
+    """Above a file, and in a collection, an item must name this file, and not its name."""
+
+    def make(day: str, href: str) -> dict[str, Any]:
+        return {
+            'properties': {'datetime': f'{day}T05:10:23Z'},
+            'assets': {'vv': {'href': href}},
+        }
+
+    path = tmp_path / 'near' / 'iw-vv.rtc.tiff'
+    far, near = (
+        make('2020-02-09', './far/iw-vv.rtc.tiff'),
+        make('2023-02-09', str(path)),
+    )
+    (tmp_path / 'a.json').write_text(json.dumps(far))
+    assert find(path) is None
+    items = {'type': 'FeatureCollection', 'features': [far, 1, near]}
+    (tmp_path / 'b.json').write_text(json.dumps(items))
+    assert find(path) == MOMENT
+    (tmp_path / 'b.json').write_text(
+        json.dumps(make('2023-02-09', './near/iw-vv.rtc.tiff'))
+    )
+    assert find(path) == MOMENT
+
+
 @pytest.mark.parametrize(
     ('folder', 'expected'),
     [
         ('S1A_IW_GRDH_1SDV_20230209T051023_20230209T051048_047162_05A89B', MOMENT),
         ('2023-02-09', DAY),
         ('20230209', DAY),
+        ('s1_2023-02-09_desc', DAY),
+        ('Sentinel-1 20230209T051023', MOMENT),
+        ('2023/02/09', DAY),
+        ('2023/2/9', DAY),
+        ('2023/02', None),
+        ('radar', None),
         # That of an order, of a project
         ('order of 2023-02-09', None),
     ],

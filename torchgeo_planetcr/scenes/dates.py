@@ -6,7 +6,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -26,25 +26,30 @@ DATE = re.compile(
 #: How the folders of products of Sentinel-1 are called, whose files may be called less.
 PRODUCT = re.compile(r'(S1[A-D]_|OPERA_L2_RTC-S1_)', re.IGNORECASE)
 
+#: Words beside a date in the names of folders that hold images of one day. Others may be
+#: those of an order, or of a project.
+FOLDER_WORDS = re.compile(
+    r'(?:[\W_]|s1[a-d]?|sentinel[-_ ]?1|asc(?:ending)?|desc(?:ending)?|vv|vh|grdh?|rtc|iw'
+    r'|sar|radar)*',
+    re.IGNORECASE,
+)
+
+#: Folders of a year, of a month and of a day in each other.
+DAY_FOLDERS = re.compile(r'(?:^|/)(20\d\d)/(\d\d?)/(\d\d?)/')
+
 #: Folders above a file whose names are looked at.
 MAX_FOLDERS = 4
 
 #: Tags that say when an image was taken, in lower case and without what is no letter. Planet
 #: has ``ACQUISITIONDATETIME``, S1Tiling ``ACQUISITION_DATETIME``, OPERA
-#: ``ZERO_DOPPLER_START_TIME``.
-TAGS = (
-    'acquisitiondatetime',
-    'acquisitiondate',
-    'acquired',
-    'dateacquired',
-    'datetime',
-    'sensingtime',
-    'zerodopplerstarttime',
-    'productstarttime',
-    'starttime',
-    'startdatetime',
-    'firstlinetime',
+#: ``ZERO_DOPPLER_START_TIME``, and GDAL ``ACQUISITION_START_TIME`` from products of ESA.
+TAG = re.compile(
+    '(?:date|time|datetime|.*(?:acqui|sensing).*|.*start(?:date|time|datetime)'
+    '|.*timecoveragestart|.*firstlinetime)'
 )
+
+#: What else such tags may say the time of.
+OTHER_TIME = re.compile('stop|end|last|process|creat|updat')
 
 #: In a TIFF this may be the day on which a program has written it.
 LAST_TAG = 'tifftagdatetime'
@@ -57,8 +62,8 @@ def find_date(dataset: DatasetReader, path: str) -> Moment | None:
     """Find out when an image was taken.
 
     The first that tells it counts: the name of the file, its tags, a STAC item or Planet's
-    metadata beside it (``.json``), the names of its folders if they are those of products
-    of Sentinel-1 or nothing but a date, and ``TIFFTAG_DATETIME``.
+    metadata beside it or above (``.json``), the names of its folders if they are those of
+    products of Sentinel-1 or hardly more than a date, and ``TIFFTAG_DATETIME``.
 
     Args:
         dataset: The open image.
@@ -74,10 +79,10 @@ def find_date(dataset: DatasetReader, path: str) -> Moment | None:
     }
     return (
         date_in_name(path)
-        or _first_date(tags, TAGS)
+        or _first_date(tags, _is_time)
         or _date_beside(path)
         or _date_of_folder(path)
-        or _first_date(tags, (LAST_TAG,))
+        or _first_date(tags, LAST_TAG.__eq__)
     )
 
 
@@ -132,20 +137,31 @@ def _letters(key: str) -> str:
     return re.sub('[^a-z]', '', key.lower())
 
 
-def _first_date(tags: Mapping[str, Any], names: tuple[str, ...]) -> Moment | None:
+def _is_time(tag: str) -> bool:
+    """Whether a tag says when an image was taken."""
+    return bool(TAG.fullmatch(tag)) and not OTHER_TIME.search(tag)
+
+
+def _first_date(
+    tags: Mapping[str, Any], is_wanted: Callable[[str], bool]
+) -> Moment | None:
     """The first tag that holds a date."""
-    dates = (parse_date(str(tags[name])) for name in names if name in tags)
+    dates = (parse_date(str(value)) for tag, value in tags.items() if is_wanted(tag))
     return next(filter(None, dates), None)
 
 
 def _date_of_folder(path: str) -> Moment | None:
     """Find a date in the name of a folder above a file."""
     folder = without_query(path)
+    if days := DAY_FOLDERS.findall(folder.replace(os.sep, '/')):
+        year, month, day = days[-1]
+        return parse_date(f'{year}-{month:0>2}-{day:0>2}')
     for _ in range(MAX_FOLDERS):
         folder = os.path.dirname(folder)
         name = os.path.basename(folder)
-        if PRODUCT.match(name) or DATE.fullmatch(name):
-            return parse_date(name)
+        is_of_day = PRODUCT.match(name) or FOLDER_WORDS.fullmatch(DATE.sub('', name))
+        if is_of_day and (found := parse_date(name)):
+            return found
     return None
 
 
@@ -155,30 +171,48 @@ def _date_beside(path: str) -> Moment | None:
         properties = item.get('properties')
         if isinstance(properties, dict):
             tags = {_letters(key): value for key, value in properties.items()}
-            if found := _first_date(tags, TAGS):
+            if found := _first_date(tags, _is_time):
                 return found
     return None
 
 
 def _items_beside(path: str) -> Iterator[dict[str, Any]]:
-    """Read the items in the folder of a file that are called as it or name it."""
+    """Read the items in the folder of a file, and above it, that name it or are called so."""
     folder, name = os.path.split(path)
     stem, _ = os.path.splitext(name)
-    for file in sorted(glob.glob(os.path.join(glob.escape(folder), '*.json'))):
-        try:
-            item = read_json(file)
-        except OSError:
-            # It belongs to other files, or else the date stays unknown, which is said
-            continue
-        if not isinstance(item, dict):
-            continue
-        called = os.path.splitext(os.path.basename(file))[0].removesuffix('_metadata')
-        assets = item.get('assets')
-        hrefs = [
-            str(asset.get('href'))
-            for asset in (assets.values() if isinstance(assets, dict) else ())
-            if isinstance(asset, dict)
-        ]
-        names = {os.path.basename(without_query(href)) for href in hrefs}
-        if name in names or (called and stem.startswith(called)):
+    for place in (folder, os.path.join(folder, os.pardir)):
+        for file in sorted(glob.glob(os.path.join(glob.escape(place), '*.json'))):
+            called = os.path.splitext(os.path.basename(file))[0]
+            called = called.removesuffix('_metadata')
+            for item in _read_items(file):
+                is_called = bool(called) and stem.startswith(called)
+                if _names(item, path, place) or (place == folder and is_called):
+                    yield item
+
+
+def _read_items(path: str) -> Iterator[dict[str, Any]]:
+    """Read the item in a file, or the items of a collection."""
+    try:
+        content = read_json(path)
+    except OSError:
+        # It belongs to other files, or else the date stays unknown, which is said
+        return
+    features = content.get('features') if isinstance(content, dict) else None
+    for item in features if isinstance(features, list) else [content]:
+        if isinstance(item, dict):
             yield item
+
+
+def _names(item: dict[str, Any], path: str, place: str) -> bool:
+    """Whether an item in a folder names a file, or in the same folder one called so."""
+    assets = item.get('assets')
+    hrefs = [
+        without_query(str(asset.get('href')))
+        for asset in (assets.values() if isinstance(assets, dict) else ())
+        if isinstance(asset, dict)
+    ]
+    folder, name = os.path.split(path)
+    if place == folder:
+        return name in {os.path.basename(href) for href in hrefs}
+    files = {os.path.realpath(os.path.join(place, href)) for href in hrefs}
+    return os.path.realpath(path) in files
