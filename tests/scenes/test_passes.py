@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from rasters import write
 from small_scene import SHAPE, write_scene
 
-from torchgeo_planetcr.scenes import AssumptionWarning, RadarOptions, Scene, SceneFiles
+from torchgeo_planetcr.scenes import (
+    AssumptionWarning,
+    PlanetScopeScenes,
+    RadarOptions,
+    Scene,
+    SceneFiles,
+)
 from torchgeo_planetcr.scenes.passes import group_passes
 
 SCENE = '20230210_101500_33_2477_3B_AnalyticMS_SR.tif'
@@ -143,6 +149,24 @@ def test_day_of_sentinel1(scene: Path, tmp_path: Path) -> None:
     old = write_s1(tmp_path / 's1_20190209.tif', -15)
     vv, said = read_vv(scene, old, first, second)
     assert {*np.unique(vv)} == {-10, -11}
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ({'unit': 'db'}, "s1_unit='db' .*dB, power, amplitude"),
+        ({'date': '10.02.2023'}, "date='10.02.2023'"),
+        ({'max_days': -1}, 'max_days=-1'),
+        ({'max_days': float('nan')}, 'max_days=nan'),
+        ({'min_coverage': 90}, 'min_coverage=90'),
+    ],
+)
+def test_options(scene: Path, option: dict[str, Any], message: str) -> None:
+    """They are looked at first, and whether they are needed or not."""
+    with pytest.raises(ValueError, match=message):
+        PlanetScopeScenes(
+            scene, scene.parent / 'none.tif', radar=RadarOptions(**option)
+        )
 
 
 @pytest.mark.parametrize('fault', ['one_band', 'hh_hv', 'empty', 'cut', 'no_unit'])

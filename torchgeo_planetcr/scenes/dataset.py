@@ -86,6 +86,7 @@ class PlanetScopeScenes(NativeRasterDataset):
             ValueError: If a scene is named twice, or if a file has no place on Earth, or
                 not the bands or the type that are expected.
         """
+        radar.check()
         scenes = _to_files(cloudy, s1, masks, clear, landcover)
         self.scenes = {files.cloudy: files for files in scenes}
         if len(self.scenes) < len(scenes):

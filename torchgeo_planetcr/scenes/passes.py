@@ -15,7 +15,7 @@ from torchgeo.datasets.utils import Path
 
 from ..datasets.missing_sentinel1 import is_measured
 from .assume import assume
-from .backscatter import Unit
+from .backscatter import FACTORS, Unit
 from .dates import Moment, date_in_name, find_date, parse_date, to_day
 from .layer import Layer, OpenFiles, open_layer
 from .names import without_query
@@ -43,6 +43,26 @@ class RadarOptions(NamedTuple):
     fill_gaps: bool = False
     #: Least share of a scene that Sentinel-1 must cover.
     min_coverage: float = 0.9
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: If the unit is unknown, the date is no day, or a number is out of
+                range.
+        """
+        if self.unit not in (None, *FACTORS):
+            raise ValueError(
+                f's1_unit={self.unit!r} is unknown: take one of {", ".join(FACTORS)}'
+            )
+        if self.date is not None:
+            _parse_option(self.date)
+        if not self.max_days >= 0:
+            raise ValueError(f'max_days={self.max_days} is negative: take 0 or more')
+        if not 0 <= self.min_coverage <= 1:
+            raise ValueError(
+                f'min_coverage={self.min_coverage} is not a share in [0, 1]'
+            )
 
 
 #: How Sentinel-1 is chosen and read unless a user says otherwise.

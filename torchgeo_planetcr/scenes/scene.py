@@ -98,10 +98,7 @@ class Scene(OpenFiles):
         """
         if files.problem:
             raise ValueError(files.problem)
-        if not 0 <= radar.min_coverage <= 1:
-            raise ValueError(
-                f'min_coverage={radar.min_coverage} is not a share in [0, 1]'
-            )
+        radar.check()
         self.files, self.radar = files, radar
         with ExitStack() as stack:
             image = OpticalLayer(files.cloudy, bands, scale)
