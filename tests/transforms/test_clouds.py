@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from texture import grain, relative_steps
 from torch import Tensor
 
 from torchgeo_planetcr.transforms.clouds import (
@@ -72,6 +73,24 @@ class TestDrawClouds:
             assert not torch.equal(first, other)
             assert not torch.equal(first[0], first[1])
 
+    def test_smooth(self) -> None:
+        """Bright cloud is as smooth as in the two patches of the public sample.
+
+        There, the grain without the noise of the camera is at most 25, and steps over 1,
+        2, 4 and 8 pixels are 0.11/0.14, 0.20/0.26, 0.37/0.47 and 0.62/0.76 of those
+        over 16 pixels.
+        """
+        drawn = draw(torch.full((20,), 0.7), size=(256, 256))
+        images = lay_clouds(torch.full((20, 4, 256, 256), 0.1), drawn)
+        for low, high in ((0.3, 0.5), (0.5, 0.7)):
+            found = torch.tensor([grain(image, low, high) for image in images])
+            assert 5 < found.nanmedian() < 25
+        steps = torch.stack([relative_steps(image, 0.3) for image in images])
+        expected = torch.tensor([0.12, 0.22, 0.40, 0.68], dtype=steps.dtype)
+        torch.testing.assert_close(
+            steps.nanmedian(dim=0).values, expected, rtol=0.15, atol=0
+        )
+
     def test_shadow_is_of_the_clouds(self) -> None:
         """The sunward layer holds the clouds, moved by another distance in each sample."""
         drawn = draw(torch.tensor([0.3, 0.5, 0.7]))
@@ -129,6 +148,21 @@ class TestLayClouds:
         assert share == sorted(share, reverse=True)
         assert share[-1] < 0.1 * share[0]
         assert share[1] > 0.6 * share[0]
+
+    def test_nothing_shines_through(self) -> None:
+        """What comes of the ground through thick cloud is less than noise.
+
+        Reflectance of 0 or 0.4 in squares of 300 m differs by less than 0.0006.
+        """
+        squares = torch.zeros(1, 4, 400, 400)
+        squares[..., :100, :100] = squares[..., 200:300, 200:300] = 0.4
+        for thickness, most in ((40, 6e-4), (100, 1e-6)):
+            cloud = CloudLayers(
+                torch.full((1, 400, 400), float(thickness)),
+                *torch.zeros(3, 1, 400, 400),
+            )
+            image = lay_clouds(squares, cloud)
+            assert float(image.amax((2, 3)).sub(image.amin((2, 3))).max()) < most
 
     def test_shadow(self) -> None:
         """Skylight reaches the shadow of a thick cloud."""

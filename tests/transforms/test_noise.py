@@ -70,3 +70,17 @@ def test_periodic() -> None:
     field = draw(0, 20)
     seam = (field[..., 0] - field[..., -1]).square().mean()
     assert 0.6 < seam / roughness(field, 2) < 1.6
+
+
+def test_blur() -> None:
+    """A blurred field is one that is convolved with a Gaussian, and has its moments."""
+    sharp, blurred = draw(0), draw(0, blur=1.5)
+    distance = torch.arange(-12, 13)
+    weights = torch.softmax(-(distance**2) / (2 * 1.5**2), 0)
+    for dim in (1, 2):
+        sharp = sum(
+            weight * sharp.roll(int(shift), dim)
+            for weight, shift in zip(weights, distance, strict=True)
+        )
+    expected = sharp / sharp.std((1, 2), keepdim=True)
+    torch.testing.assert_close(blurred, expected, rtol=0, atol=1e-3)

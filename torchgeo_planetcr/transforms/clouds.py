@@ -30,8 +30,16 @@ SKYLIGHT = (0.45, 0.38, 0.32, 0.22)
 #: Asymmetry parameter of droplets: how much more light they scatter forward than back.
 ASYMMETRY = 0.85
 
+#: How much of the light that comes through a cloud loses its place on the ground, for
+#: each unit of optical thickness. At 30, what is left is less than the noise of a camera.
+NEARBY_LOSS = 0.1
+
 #: How far a cloud blurs the ground below it, in pixels.
 BLUR_RADIUS = 12
+
+#: Standard deviation in pixels of the Gaussian that makes clouds smooth: light spreads in
+#: them (https://doi.org/10.1029/95JD02895).
+SMOOTHNESS = 3.0
 
 #: Optical thickness from which on operational masks detect a cloud.
 MASKED_THICKNESS = 3.0
@@ -96,6 +104,7 @@ def draw_clouds(
             exponent=exponent,
             scale=scale,
             stretch=stretch,
+            blur=SMOOTHNESS,
             generator=generator,
             device=device,
         )
@@ -170,10 +179,13 @@ def lay_clouds(ground: Tensor, layers: CloudLayers) -> Tensor:
     scattered = 0.25 * haze * _per_band(HAZE_COLOR, ground)
     image = scattered + image * (-scattered).exp()
 
-    # Droplets deflect light on its way up, which blurs the ground
+    # Droplets deflect light on its way up, which blurs the ground. Light that is deflected
+    # again and again comes from all around, and tells nothing of the ground below
     thickness = cloud + veil
-    sharp = (-2 * (1 - ASYMMETRY) * thickness).exp()
-    below = torch.lerp(_blur(image), image, sharp.to(image.dtype))
+    sharp = (-2 * (1 - ASYMMETRY) * thickness).exp().to(image.dtype)
+    near = (-NEARBY_LOSS * thickness).exp().to(image.dtype)
+    below = torch.lerp(_blur(image), image, sharp)
+    below = torch.lerp(image.mean(dim=(2, 3), keepdim=True), below, near)
     return lay_white(below, reflect(thickness))
 
 

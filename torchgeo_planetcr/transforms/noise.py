@@ -3,6 +3,8 @@
 
 """Random fields that look the same at many scales, as clouds and landscapes do."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ def fractal_noise(
     exponent: float,
     scale: float,
     stretch: float = 1.0,
+    blur: float = 0.0,
     generator: torch.Generator | None = None,
     device: torch.device | str = 'cpu',
 ) -> Tensor:
@@ -37,6 +40,7 @@ def fractal_noise(
             in turbulent air.
         scale: Size of the largest features in pixels.
         stretch: How many times longer features are along rows than across them.
+        blur: Standard deviation in pixels of the Gaussian that blurs the fields.
         generator: Source of random numbers, on *device*.
         device: Device to draw on.
 
@@ -45,9 +49,12 @@ def fractal_noise(
     """
     white = torch.randn(count, height, width, generator=generator, device=device)
     rows = torch.fft.fftfreq(height, device=device)[:, None]
-    columns = stretch * torch.fft.rfftfreq(width, device=device)
-    power = (rows**2 + columns**2 + scale**-2) ** (-exponent / 2)
+    columns = torch.fft.rfftfreq(width, device=device)
+    wavenumber = rows**2 + (stretch * columns) ** 2 + scale**-2
+    amplitude = wavenumber ** (-exponent / 4)
+    if blur:
+        amplitude *= (-2 * (math.pi * blur) ** 2 * (rows**2 + columns**2)).exp()
     # A random mean would change the cloud cover, which the caller chooses
-    power[0, 0] = 0
-    field = torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=(height, width))
+    amplitude[0, 0] = 0
+    field = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(height, width))
     return field / field.std(dim=(1, 2), keepdim=True)
