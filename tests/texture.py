@@ -17,12 +17,13 @@ def grain(image: Tensor, low: float, high: float) -> float:
         high: Largest mean of B, G and R of the pixels that count.
 
     Returns:
-        Standard deviation of B, G, R minus their 3 x 3 mean, x 10000.
+        Root mean square of B, G, R minus their 3 x 3 mean, x 10000, NaN without pixels.
     """
     visible = image[:3].double()
     difference = (visible - F.avg_pool2d(visible, 3, 1, 1))[:, 1:-1, 1:-1]
     mean = visible.mean(dim=0)[1:-1, 1:-1]
-    return 10000 * float(difference[:, (low <= mean) & (mean < high)].std())
+    counted = difference[:, (low <= mean) & (mean < high)]
+    return 10000 * float(counted.square().mean().sqrt())
 
 
 def relative_steps(image: Tensor, low: float) -> Tensor:

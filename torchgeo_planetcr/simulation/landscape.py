@@ -45,11 +45,20 @@ class Random:
         return float(self.numbers.uniform(low, high))
 
     def field(
-        self, shape: tuple[int, int], scale: float, exponent: float = 3.4
+        self,
+        shape: tuple[int, int],
+        scale: float,
+        exponent: float = 3.4,
+        blur: float = 0.0,
     ) -> Array:
         """Draw a fractal field of mean 0 and standard deviation 1."""
         (field,) = fractal_noise(
-            1, *shape, exponent=exponent, scale=scale, generator=self.generator
+            1,
+            *shape,
+            exponent=exponent,
+            scale=scale,
+            blur=blur,
+            generator=self.generator,
         )
         return field.numpy()
 
@@ -98,7 +107,7 @@ def make_landscape(rng: Random, shape: tuple[int, int], biome: Biome) -> Landsca
     Returns:
         The landscape.
     """
-    height = rng.field(shape, 500, 3.8)
+    height = rng.field(shape, 500, 3.8, blur=3)
     # Water gathers mostly, but not only, on low ground
     dryness = 0.8 * height + 0.6 * rng.field(shape, 200, 3.6)
     river = _zero_line(rng.field(shape, 500, 5), rng.uniform(1, 6))

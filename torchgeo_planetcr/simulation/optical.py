@@ -41,19 +41,19 @@ PLANTS: dict[int, tuple[tuple[float, float, float, float], float]] = {
     MOSS: ((0.04, 0.065, 0.07, 0.2), 0.8),
 }
 
-#: Relative spread of brightness from pixel to pixel, as of tree crowns and of roofs.
+#: Mean relative spread of brightness from pixel to pixel, as of tree crowns and of roofs.
 TEXTURE: dict[int, float] = {
-    TREES: 0.22,
-    SHRUBS: 0.18,
-    GRASS: 0.05,
-    CROPS: 0.035,
-    BUILT_UP: 0.15,
-    BARE: 0.06,
-    SNOW: 0.02,
+    TREES: 0.13,
+    SHRUBS: 0.1,
+    GRASS: 0.03,
+    CROPS: 0.02,
+    BUILT_UP: 0.1,
+    BARE: 0.03,
+    SNOW: 0.008,
     WATER: 0.02,
-    WETLAND: 0.1,
-    MANGROVES: 0.12,
-    MOSS: 0.08,
+    WETLAND: 0.06,
+    MANGROVES: 0.08,
+    MOSS: 0.05,
 }
 
 #: Reflectance in B, G, R and NIR of surfaces without plants.
@@ -71,10 +71,10 @@ ROOF_REFLECTANCE = (
 )
 
 #: Standard deviation of the noise of the camera as reflectance.
-CAMERA_NOISE = 0.0012
+CAMERA_NOISE = 0.0006
 
-#: Weights of three adjacent pixels, as the optics of the camera blur an image.
-BLUR_WEIGHTS = (0.2, 0.6, 0.2)
+#: Weights of five adjacent pixels, as the optics of the camera blur an image.
+BLUR_WEIGHTS = (0.06, 0.24, 0.4, 0.24, 0.06)
 
 
 class Ground:
@@ -91,11 +91,9 @@ class Ground:
         shape = land.land_cover.shape
         self.land, self.biome = land, biome
         #: How plants and brightness differ from place to place.
-        self.patchiness = rng.field(shape, 60, 2.6)
+        self.patchiness = rng.field(shape, 60, 2.8, blur=1)
         #: How brightness differs from pixel to pixel.
-        self.grain = 0.75 * _blur(rng.grain(shape)) / 0.44 + 0.6 * rng.field(
-            shape, 5, 2
-        )
+        self.grain = rng.uniform(0.6, 1.6) * rng.field(shape, 6, 2.5)
         #: How muddy the water is, from 0 to 1.
         self.mud = rng.uniform(0, 1) ** 2
         #: Brightness of the soil and growth of the crop of each parcel.
@@ -196,8 +194,11 @@ def _blur(image: Array) -> Array:
     """Blur an image slightly along both axes."""
     tensor = torch.from_numpy(image).reshape(-1, 1, *image.shape[-2:])
     weight = torch.tensor(BLUR_WEIGHTS)
-    for shape in ((1, 1, 3, 1), (1, 1, 1, 3)):
-        padding = (0, 0, 1, 1) if shape[2] == 3 else (1, 1, 0, 0)
+    margin = len(BLUR_WEIGHTS) // 2
+    for shape, padding in (
+        ((1, 1, -1, 1), (0, 0, margin, margin)),
+        ((1, 1, 1, -1), (margin, margin, 0, 0)),
+    ):
         padded = F.pad(tensor, padding, mode='replicate')
         tensor = F.conv2d(padded, weight.view(shape))
     return tensor.reshape(image.shape).numpy()
