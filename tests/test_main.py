@@ -1122,7 +1122,7 @@ def test_remove_clouds(
     with pytest.raises(SystemExit, match=f'planetcr remove-clouds: {out} exists'):
         main(['remove-clouds', *options])
     assert out.stat().st_mtime_ns == stamp
-    main(['remove-clouds', *options, '--overwrite'])
+    main(['remove-clouds', *options, '--fill-gaps', '--overwrite'])
     assert out.stat().st_mtime_ns > stamp
     with pytest.raises(SystemExit):
         main(['remove-clouds', str(cloudy)])

@@ -147,7 +147,7 @@ OBJECT_OPTION = (
 RESTORING = ('restore_', '_restore_', 'resume_start')
 
 #: Options that need no value.
-FLAGS = ('--overwrite',)
+FLAGS = ('--overwrite', '--fill_gaps', '--fill-gaps')
 
 #: Options of commands that take several numbers.
 NUMBERS = ('--bands', '--cloud_cover')

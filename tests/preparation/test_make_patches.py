@@ -2,6 +2,7 @@
 # Licensed under the MIT License.
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -469,6 +470,8 @@ class TestOtherScenes:
             (other, {}, r"cloudy '.*scenes\d*/cloudy\.tif' instead of '.*other/cloudy"),
             (shared, {'overlap': 10}, 'overlap 0 instead of 10'),
             (shared, {'split': 'test'}, "split 'train' instead of 'test'"),
+            (shared, {'s1_unit': 'dB'}, "s1_unit None instead of 'dB'"),
+            (shared, {'max_days': 3}, 'max_days 30 instead of 3'),
             (shared, {'bands': [1, 2, 3, 4]}, r'bands None instead of \[1, 2, 3, 4\]'),
         ):
             message = rf'summer_1 in {root} was made with {message}.* --overwrite'
@@ -513,6 +516,18 @@ class TestOtherScenes:
         with pytest.raises(ValueError, match=r'own\.tif is among the patches'):
             cut(tmp_path, overwrite=True, **(shared | {name: own}))
 
+    def test_changed_file(self, shared: dict[str, Any], tmp_path: Path) -> None:
+        """A file of the same name, at the same place, may be that of another month."""
+        root = tmp_path / 'root'
+        own = shared | {'s1': tmp_path / 's1.tif'}
+        shutil.copy2(shared['s1'], own['s1'])
+        cut(root, **own)
+        assert '6 more were there already' in cut(root, **own)
+        os.utime(own['s1'], (1, 1))
+        message = r'sentinel1_file .*s1\.tif \(.*\)\' instead of .*1970-01-01'
+        with pytest.raises(FileExistsError, match=message):
+            cut(root, **own)
+
     def test_relative(
         self, shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -539,6 +554,8 @@ class TestCommand:
         ]
         assert numbers(tmp_path, split='test') == {1, 2, 3, 7}
         record = json.loads((tmp_path / 'areas' / 'summer_1.json').read_text())
+        for name in ('cloudy', 'clear', 'sentinel1', 'worldcover', 'cloud_mask'):
+            assert 'bytes' in record.pop(f'{name}_file')
         assert record == {
             'cloudy': str(shared['cloudy']),
             'clear': str(shared['cloudy']),
@@ -551,6 +568,10 @@ class TestCommand:
             'cloud_cover': [0.1, 0.6],
             'bands': [2, 4, 6, 8],
             'scale': None,
+            's1_unit': None,
+            'date': None,
+            'max_days': 30,
+            'fill_gaps': False,
         }
 
     def test_files_of_polarizations(

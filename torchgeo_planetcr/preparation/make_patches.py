@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..datasets.modalities import MODALITIES, ModalityName
 from ..datasets.patch_files import PATCH_SIZE, write_patch
+from ..inference.origin import file_stamp
 from ..raster.read import CACHE_SIZE
 from ..raster.write import remove_leftovers
 from ..scenes import RadarOptions, find_scenes
@@ -172,8 +173,12 @@ def make_patches(
     }
     if cloud_mask is not None:
         paths['cloud_mask'] = cloud_mask
+    stamps = {f'{name}_file': file_stamp(path) for name, path in paths.items()}
+    stamps['sentinel1_file'] = ', '.join(map(file_stamp, files.s1))
     made_of = {
         **{modality: os.path.abspath(path) for modality, path in paths.items()},
+        # A file of the same name may be another one next month
+        **stamps,
         'sentinel1': images[0] if len(images) == 1 else images,
         'split': split,
         'overlap': overlap,
@@ -181,6 +186,10 @@ def make_patches(
         'cloud_cover': list(cloud_cover),
         'bands': None if bands is None else list(bands),
         'scale': scale,
+        's1_unit': s1_unit,
+        'date': date,
+        'max_days': max_days,
+        'fill_gaps': fill_gaps,
     }
     area = Area(root, split, aoi, made_of)
     masks = [] if files.mask is None else [files.mask]
