@@ -215,12 +215,24 @@ class TestOtherGrids:
         between = actual[100, 130 - 2 * RADIUS : 130]
         assert (np.diff(between) > 0).all()
 
-    def test_padding(self, cloudy: Path, tmp_path: Path) -> None:
-        """255 in a file is no mask, too."""
-        values = np.zeros((1, *SHAPE), dtype=np.uint8)
-        values[0, :, 130:] = 255
+    @pytest.mark.parametrize(
+        ('dtype', 'value', 'nodata'),
+        [
+            ('uint8', 255, 255),
+            ('uint8', 255, None),
+            ('uint8', 3, 3),
+            ('int16', -9999, -9999),
+            ('float32', -9999, -9999),
+        ],
+    )
+    def test_padding(
+        self, cloudy: Path, tmp_path: Path, dtype: str, value: int, nodata: int | None
+    ) -> None:
+        """255 in a file is no mask, too, and so is what it declares to be none."""
+        values = np.zeros((1, *SHAPE), dtype=dtype)
+        values[0, :, 130:] = value
         grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
-        mask = write(tmp_path / 'mask.tif', values, nodata=255, **grid)
+        mask = write(tmp_path / 'mask.tif', values, nodata=nodata, **grid)
         actual = read_weight(mask, cloudy)
         assert (actual[:, 130:] == 1).all()
         assert (actual[:, : 130 - 2 * RADIUS] == 0).all()

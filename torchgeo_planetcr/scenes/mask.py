@@ -50,7 +50,6 @@ class CloudMask(Layer):
             OSError: If the mask cannot be read.
             ValueError: If it has no CRS, or not the bands that are expected.
         """
-        # Many masks declare 0, which is a value of theirs, to be nodata
         super().__init__(
             path,
             lambda dataset: find_mask_bands(dataset).positions,
@@ -59,6 +58,9 @@ class CloudMask(Layer):
         )
         self.scene = scene
         self._mask_bands = find_mask_bands(self.dataset)
+        # Many masks declare 0, which is a value of theirs, to be nodata
+        if self.dataset.nodata not in (None, 0, 1):
+            self._source_nodata = self.dataset.nodata
         self._is_old_udm = self.dataset.count == 1 and is_old_udm(self.path)
         if self._is_old_udm:
             assume(
