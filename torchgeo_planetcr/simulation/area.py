@@ -18,7 +18,8 @@ from ..raster.grid import Grid
 from ..transforms.clouds import coarse_cloud_mask, draw_clouds, lay_clouds
 from .landscape import RESOLUTION, Random, make_landscape
 from .optical import Ground, to_digital_numbers
-from .places import BIOMES, PLACES, Place
+from .places import BIOMES, Place
+from .presets import Conditions, Preset, draw_conditions
 from .radar import backscatter, speckle, to_decibels
 
 #: Height and width of a patch in pixels of 10 m.
@@ -42,7 +43,7 @@ TROPICAL_LATITUDE = 20
 
 
 class Area(NamedTuple):
-    """Place and season of an area."""
+    """Place, season and conditions of an area."""
 
     number: int
     season: str
@@ -50,6 +51,7 @@ class Area(NamedTuple):
     #: Grids of its pixels of 3 m and of 10 m.
     grid: Grid
     coarse_grid: Grid
+    conditions: Conditions
 
     @property
     def aoi(self) -> str:
@@ -67,10 +69,13 @@ class AreaImages(NamedTuple):
     cloud_mask: NDArray[np.bool_]
 
 
-def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
-    """Choose the place and the season of an area.
+def choose_area(
+    preset: Preset, seed: int, number: int, rows: int, columns: int
+) -> Area:
+    """Choose the place, the season and the conditions of an area.
 
     Args:
+        preset: What they are chosen from.
         seed: Seed of the world.
         number: Number of the area, from 1.
         rows: Number of patches from north to south.
@@ -79,9 +84,10 @@ def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
     Returns:
         The area.
     """
-    order = np.random.default_rng(seed).permutation(len(PLACES))
+    places = preset.places
+    order = np.random.default_rng(seed).permutation(len(places))
     rng = np.random.default_rng([seed, number])
-    longitude, latitude, biome = PLACES[order[(number - 1) % len(PLACES)]]
+    longitude, latitude, biome = places[order[(number - 1) % len(places)]]
     longitude = (longitude + rng.uniform(-2, 2) + 180) % 360 - 180
     latitude += rng.uniform(-1, 1)
     zone = int((longitude + 180) // 6) + 1
@@ -106,6 +112,7 @@ def choose_area(seed: int, number: int, rows: int, columns: int) -> Area:
             COARSE_PATCH_SIZE * rows,
             COARSE_PATCH_SIZE * columns,
         ),
+        draw_conditions(preset, seed, number),
     )
 
 
@@ -158,16 +165,20 @@ def simulate_area(seed: int, area: Area) -> AreaImages:
     other = float(np.clip(stage + rng.numbers.normal(0, 0.08), 0, 1))
     below = ground.image(rng, other, azimuth + rng.uniform(-0.3, 0.3), changed=0.05)
 
-    cloud_share = torch.tensor([rng.uniform(0.15, 0.8)])
-    layers = draw_clouds(cloud_share, *shape, generator=rng.generator)
+    conditions = area.conditions
+    cloud_share = torch.tensor([rng.uniform(*conditions.cover)])
+    layers = conditions.through(
+        draw_clouds(cloud_share, *shape, generator=rng.generator)
+    )
+    below = np.roll(below, conditions.shift, (1, 2))
     cloudy = lay_clouds(torch.from_numpy(below)[None], layers)[0].numpy()
     mask = coarse_cloud_mask(layers, rng.uniform(-0.3, 0.3))[0].numpy()
-    cloudy = to_digital_numbers(rng, cloudy[:, *inside])
+    cloudy = to_digital_numbers(rng, conditions.gain * cloudy[:, *inside])
     if rng.uniform(0, 1) < 0.1:
         cloudy[:, _outside_scene(rng, (height, width))] = MODALITIES['cloudy'].nodata
 
     power = _to_coarse(backscatter(rng, ground), area)
-    sentinel1 = to_decibels(power * speckle(rng, power.shape))
+    sentinel1 = to_decibels(power * speckle(rng, power.shape)) + conditions.radar
     return AreaImages(
         cloudy,
         to_digital_numbers(rng, clear[:, *inside]),

@@ -37,6 +37,8 @@ BROWN = (0.06, 0.095, 0.13, 0.22)
 LATERITE = (0.05, 0.085, 0.16, 0.26)
 SAND = (0.13, 0.19, 0.27, 0.36)
 CLAY = (0.09, 0.12, 0.15, 0.21)
+BRIGHT_SAND = (0.16, 0.26, 0.39, 0.48)
+SALT = (0.42, 0.47, 0.5, 0.52)
 
 #: Biomes by name.
 BIOMES = {
@@ -103,6 +105,16 @@ BIOMES = {
     'suburbs': Biome(
         {TREES: 0.55, GRASS: 0.42, WATER: 0.03}, 0.2, 0.6, BROWN, (0.9, 0.45), 0.1, 120
     ),
+    'dunes': Biome({BARE: 1.0}, 0.0, 0.0, BRIGHT_SAND, (0.05, 0.0), 0.5, 150),
+    'salt flat': Biome(
+        {BARE: 0.9, WATER: 0.1}, 0.0, 0.01, SALT, (0.05, 0.0), 0.02, 150
+    ),
+    'snow field': Biome(
+        {SNOW: 0.8, BARE: 0.15, TREES: 0.05}, 0.0, 0.01, CLAY, (0.3, 0.1), 0.4, 100
+    ),
+    'sea coast': Biome(
+        {WATER: 0.75, BARE: 0.1, GRASS: 0.15}, 0.1, 0.1, SAND, (0.8, 0.4), 0.1, 100
+    ),
 }
 
 
@@ -155,4 +167,16 @@ PLACES = (
     Place(23.5, 0.9, 'rain forest'),
     Place(120.6, 31.3, 'delta'),
     Place(28.1, -26.0, 'suburbs'),
+)
+
+#: Places that are bright without clouds, or mostly water.
+EXTREME_PLACES = (
+    Place(-3.0, 24.5, 'dunes'),
+    Place(-67.5, -20.2, 'salt flat'),
+    Place(-45.0, 61.5, 'snow field'),
+    Place(-8.8, 42.5, 'sea coast'),
+    Place(84.0, 39.0, 'dunes'),
+    Place(137.3, -28.5, 'salt flat'),
+    Place(79.5, 34.5, 'snow field'),
+    Place(150.2, -35.7, 'sea coast'),
 )

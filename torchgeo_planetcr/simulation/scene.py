@@ -18,6 +18,7 @@ from ..raster.grid import Grid
 from ..raster.write import appears_whole, cannot_write, check_absent, write_geotiff
 from .area import AreaImages, choose_area, has_data, image_description, simulate_area
 from .checks import MAX_SEED, check_range
+from .presets import PresetName, find_preset
 
 #: Smallest and largest height and width of a scene in pixels.
 MIN_SIZE, MAX_SIZE = PATCH_SIZE, 3000
@@ -52,7 +53,11 @@ class SceneFile(NamedTuple):
 
 
 def simulate_scene(
-    folder: Path, size: int = 1500, seed: int = 0, overwrite: bool = False
+    folder: Path,
+    size: int = 1500,
+    seed: int = 0,
+    preset: PresetName = 'usual',
+    overwrite: bool = False,
 ) -> str:
     """Simulate a PlanetScope scene, and all that is needed to restore it.
 
@@ -66,6 +71,8 @@ def simulate_scene(
         folder: Folder to write to
         size: Height and width in pixels of 3 m, 300 to 3000
         seed: Number from 0 that decides what the scene looks like
+        preset: Conditions: usual; clear, without any cloud and haze; haze, cirrus or shadow
+            alone; overcast; or wide, which chooses one of them
         overwrite: Replace files of these names
 
     Returns:
@@ -75,7 +82,7 @@ def simulate_scene(
         FileExistsError: If there is a file of one of these names and *overwrite* is not
             set.
         OSError: If a file cannot be written.
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or there is no preset of this name.
     """
     check_range('size', size, MIN_SIZE, MAX_SIZE)
     check_range('seed', seed, 0, MAX_SEED)
@@ -84,7 +91,7 @@ def simulate_scene(
         check_absent(path, overwrite)
 
     patches = math.ceil(size / PATCH_SIZE)
-    area = choose_area(seed, 1, patches, patches)
+    area = choose_area(find_preset(preset), seed, 1, patches, patches)
     images = _crop(simulate_area(seed, area), size)
     grid = area.grid.window(0, 0, size, size)
     mask = _usable_data_mask(images)

@@ -27,6 +27,7 @@ from ..raster.text import read_json
 from ..raster.write import UNFINISHED, exists_error, remove_leftovers, write_text
 from .area import COARSE_PATCH_SIZE, Area, choose_area, image_description, simulate_area
 from .checks import MAX_SEED, check_range
+from .presets import PresetName, find_preset
 
 type Split = Literal['train', 'val', 'test']
 
@@ -45,6 +46,7 @@ def simulate(
     areas: int = 24,
     patches: int = 4,
     seed: int = 0,
+    preset: PresetName = 'usual',
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> str:
@@ -59,6 +61,10 @@ def simulate(
         areas: Number of areas, 2 to 10000. A fifth of them is for testing
         patches: Number of patches of each area, 1 to 100
         seed: Number from 0 that decides what the data set looks like
+        preset: Conditions: usual; clear, without any cloud and haze; haze, cirrus or shadow
+            alone; overcast; or wide, to train on: all of them, more snow, sand, salt and
+            water, cloudy images of other colors and misplaced by up to two pixels, and
+            Sentinel-1 of other brightness
         num_workers: Number of threads (defaults to one for each processor)
         overwrite: Replace another simulation, and accept a folder with other files
 
@@ -69,7 +75,7 @@ def simulate(
         FileExistsError: If *root* holds anything else and *overwrite* is not set, or if it
             holds patches that were not simulated.
         OSError: If a file cannot be written.
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or there is no preset of this name.
     """
     for name, value, low, high in (
         ('areas', areas, 2, MAX_AREAS),
@@ -78,12 +84,14 @@ def simulate(
         ('num_workers', num_workers or 1, 1, 1024),
     ):
         check_range(name, value, low, high)
+    found = find_preset(preset)
     remove_leftovers(root)
-    _claim_folder(root, {'areas': areas, 'patches': patches, 'seed': seed}, overwrite)
+    record = {'areas': areas, 'patches': patches, 'seed': seed, 'preset': preset}
+    _claim_folder(root, record, overwrite)
 
     columns = math.ceil(math.sqrt(patches))
     rows = math.ceil(patches / columns)
-    chosen = [choose_area(seed, n, rows, columns) for n in range(1, areas + 1)]
+    chosen = [choose_area(found, seed, n, rows, columns) for n in range(1, areas + 1)]
     split_of = _split_areas(seed, areas)
     write = partial(_write_area, root, seed, patches, split_of)
     with tqdm(total=areas * patches, unit='patch') as bar:
