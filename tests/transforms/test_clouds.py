@@ -156,7 +156,7 @@ class TestLayClouds:
         """
         squares = torch.zeros(1, 4, 400, 400)
         squares[..., :100, :100] = squares[..., 200:300, 200:300] = 0.4
-        for thickness, most in ((40, 6e-4), (100, 1e-6)):
+        for thickness, most in ((22, 6e-4), (50, 1e-6)):
             cloud = CloudLayers(
                 torch.full((1, 400, 400), float(thickness)),
                 *torch.zeros(3, 1, 400, 400),

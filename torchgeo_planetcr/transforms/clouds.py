@@ -30,9 +30,9 @@ SKYLIGHT = (0.45, 0.38, 0.32, 0.22)
 #: Asymmetry parameter of droplets: how much more light they scatter forward than back.
 ASYMMETRY = 0.85
 
-#: How much of the light that comes through a cloud loses its place on the ground, for
-#: each unit of optical thickness. At 30, what is left is less than the noise of a camera.
-NEARBY_LOSS = 0.1
+#: Optical thickness at which most of the light that comes through a cloud has lost its
+#: place on the ground. At twice as much, what is left is less than the noise of a camera.
+DIFFUSE_THICKNESS = 10.0
 
 #: How far a cloud blurs the ground below it, in pixels.
 BLUR_RADIUS = 12
@@ -183,7 +183,7 @@ def lay_clouds(ground: Tensor, layers: CloudLayers) -> Tensor:
     # again and again comes from all around, and tells nothing of the ground below
     thickness = cloud + veil
     sharp = (-2 * (1 - ASYMMETRY) * thickness).exp().to(image.dtype)
-    near = (-NEARBY_LOSS * thickness).exp().to(image.dtype)
+    near = (-((thickness / DIFFUSE_THICKNESS) ** 2)).exp().to(image.dtype)
     below = torch.lerp(_blur(image), image, sharp)
     below = torch.lerp(image.mean(dim=(2, 3), keepdim=True), below, near)
     return lay_white(below, reflect(thickness))
