@@ -136,6 +136,25 @@ def test_day_of_the_scene(tmp_path: Path) -> None:
         read_vv(scene, near, date='yesterday')
 
 
+def test_day_of_processing(tmp_path: Path) -> None:
+    """A user knows better than a tag which may be of the day on which a file was written."""
+    scene = write_scene(tmp_path / 'field.tif')
+    near = write_s1(tmp_path / 's1_20230209.tif', -10)
+    far = write_s1(tmp_path / 's1_20230313.tif', -15)
+    with rasterio.open(scene, 'r+') as dataset:
+        dataset.update_tags(TIFFTAG_DATETIME='2023:03:12 00:00:00')
+    vv, _ = read_vv(scene, near, far)
+    assert (vv == -15).all()
+    vv, said = read_vv(scene, near, far, date='2023-02-10')
+    assert (vv == -10).all()
+    assert '2023-02-09, 1 day before' in said[0]
+    # A tag of its own is no guess
+    with rasterio.open(scene, 'r+') as dataset:
+        dataset.update_tags(ACQUISITION_DATETIME='2023-03-12T00:00:00Z')
+    vv, _ = read_vv(scene, near, far, date='2023-02-10')
+    assert (vv == -15).all()
+
+
 def test_day_of_sentinel1(scene: Path, tmp_path: Path) -> None:
     """Images that do not tell it count as one pass, and only if no other one will do."""
     first = write_s1(tmp_path / 'east.tif', -10, LEFT_PART)

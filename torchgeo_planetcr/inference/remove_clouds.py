@@ -92,7 +92,7 @@ def remove_clouds(
             cover; elsewhere Sentinel-1 is replaced by its mean
         s1_unit: Unit of Sentinel-1, 'dB', 'power' (linear) or 'amplitude' (defaults to the
             one that its values are like)
-        date: Day of scenes whose files do not tell it, such as '2023-02-10'
+        date: Day of scenes whose files do not tell it for sure, such as '2023-02-10'
         max_days: Largest number of days between a scene and Sentinel-1
         fill_gaps: Fill gaps of the nearest pass of Sentinel-1 from others, the nearest in
             time first

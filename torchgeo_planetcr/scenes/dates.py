@@ -58,16 +58,20 @@ LAST_TAG = 'tifftagdatetime'
 type Moment = date | datetime
 
 
-def find_date(dataset: DatasetReader, path: str) -> Moment | None:
+def find_date(
+    dataset: DatasetReader, path: str, given: Moment | None = None
+) -> Moment | None:
     """Find out when an image was taken.
 
     The first that tells it counts: the name of the file, its tags, a STAC item or Planet's
     metadata beside it or above (``.json``), the names of its folders if they are those of
-    products of Sentinel-1 or hardly more than a date, and ``TIFFTAG_DATETIME``.
+    products of Sentinel-1 or hardly more than a date, and ``TIFFTAG_DATETIME``. What a user
+    gives counts more than these two, which may be the day of processing.
 
     Args:
         dataset: The open image.
         path: Its path.
+        given: When it was taken by what a user says.
 
     Returns:
         Its day, with the time if that is known, in UTC; None if nothing tells it.
@@ -81,6 +85,7 @@ def find_date(dataset: DatasetReader, path: str) -> Moment | None:
         date_in_name(path)
         or _first_date(tags, _is_time)
         or _date_beside(path)
+        or given
         or _date_of_folder(path)
         or _first_date(tags, LAST_TAG.__eq__)
     )

@@ -44,6 +44,11 @@ class RadarOptions(NamedTuple):
     #: Least share of a scene that Sentinel-1 must cover.
     min_coverage: float = 0.9
 
+    @property
+    def moment(self) -> Moment | None:
+        """The day that is given, if it is one."""
+        return None if self.date is None else parse_date(self.date)
+
     def check(self) -> None:
         """Refuse what cannot be meant.
 
@@ -55,8 +60,8 @@ class RadarOptions(NamedTuple):
             raise ValueError(
                 f's1_unit={self.unit!r} is unknown: take one of {", ".join(FACTORS)}'
             )
-        if self.date is not None:
-            _parse_option(self.date)
+        if self.date is not None and self.moment is None:
+            raise ValueError(f'date={self.date!r} is not a day, such as 2023-02-10')
         if not self.max_days >= 0:
             raise ValueError(f'max_days={self.max_days} is negative: take 0 or more')
         if not 0 <= self.min_coverage <= 1:
@@ -99,9 +104,7 @@ class Passes(OpenFiles):
         """
         self.scene, self.options = scene, options
         #: When the scene was taken.
-        self.moment = find_date(scene.dataset, scene.path)
-        if self.moment is None and options.date is not None:
-            self.moment = _parse_option(options.date)
+        self.moment = find_date(scene.dataset, scene.path, options.moment)
         self._opened = ExitStack()
         #: Passes, the nearest in time first.
         ordered = self._order(group_passes([str(path) for path in paths]))
@@ -284,10 +287,3 @@ def _date_of(path: str) -> Moment | None:
     except OSError:
         # It is refused by name when its pass is opened
         return None
-
-
-def _parse_option(text: str) -> Moment:
-    """Read the date that a user gives."""
-    if (moment := parse_date(text)) is None:
-        raise ValueError(f'date={text!r} is not a day, such as 2023-02-10')
-    return moment
