@@ -587,6 +587,7 @@ class TestManyScenes:
             ({'bands': [2, 1, 3, 4]}, ['bands=1, 2, 3, 4 instead of 2, 1, 3, 4']),
             ({'dtype': 'float32'}, ['dtype=uint16 instead of float32']),
             ({'min_coverage': 0.5}, ['min_coverage=0.9 instead of 0.5']),
+            ({'s1_unit': 'dB'}, ['s1_unit=null instead of dB']),
             ({'model': Constant(0.3)}, ['weights=']),
             ({'model': Darker()}, ['checkpoint=Constant instead of Darker']),
             ({'composite': Path('masks')}, ['mask=none instead of masks/a.tif (']),

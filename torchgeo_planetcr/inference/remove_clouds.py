@@ -149,7 +149,12 @@ def remove_clouds(
     settings = {
         'tile_size': tile_size,
         'scale': scale,
-        **radar._asdict(),
+        # By the names that users give
+        's1_unit': s1_unit,
+        'date': date,
+        'max_days': max_days,
+        'fill_gaps': fill_gaps,
+        'min_coverage': min_coverage,
         **writer.options,
     }
     writer.origins = _describe_results(scenes, task, model, settings)
