@@ -136,6 +136,21 @@ def test_day_of_the_scene(tmp_path: Path) -> None:
         read_vv(scene, near, date='yesterday')
 
 
+def test_two_passes_of_a_day(tmp_path: Path) -> None:
+    """Those of the morning and of the evening; what the error tells to type tells them apart."""
+    scene = write_scene(tmp_path / 'field.tif')
+    images = [
+        write_s1(tmp_path / f's1_20230209T{time}.tif', vv)
+        for time, vv in (('051023', -10), ('171023', -15))
+    ]
+    message = '2023-02-09T05:10:23, 2023-02-09T17:10:23 .*--date 2023-02-09T05:10:23'
+    with pytest.raises(ValueError, match=message):
+        read_vv(scene, *images)
+    for time, expected in (('05:10:23', -10), ('17:10:23', -15)):
+        vv, _ = read_vv(scene, *images, date=f'2023-02-09T{time}')
+        assert (vv == expected).all()
+
+
 def test_day_of_processing(tmp_path: Path) -> None:
     """A user knows better than a tag which may be of the day on which a file was written."""
     scene = write_scene(tmp_path / 'field.tif')

@@ -171,7 +171,8 @@ class Passes(OpenFiles):
         scene, limit = self.scene.path, self.options.max_days
         unknown = [found for found in passes if found.moment is None]
         if self.moment is None:
-            days = [str(to_day(moment)) for moment, _ in known if moment is not None]
+            # With the time, which tells two passes of a day from each other
+            days = [moment.isoformat() for moment, _ in known if moment is not None]
             if len(days) > 1:
                 raise ValueError(
                     f'{scene} does not tell its day, and Sentinel-1 of {", ".join(days)} '
