@@ -915,6 +915,9 @@ class TestCommand:
         message = f'{out}: 3 scenes, of which Sentinel-1 covers '
         # By the first process only
         assert [line[: len(message)] for line in printed.splitlines()] == [message]
+        # And what all of them find out, or one of them, is said once
+        said = [line for line in errors.splitlines() if line.startswith(str(zones))]
+        assert len(said) == len({*said}) >= 6
         scenes = sorted((zones / 'scenes').iterdir())
         suffixes = ('.png', '.tif')
         assert names(out) == {f'{path.stem}{s}' for path in scenes for s in suffixes}

@@ -6,7 +6,8 @@
 import os
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from datetime import timedelta
 from typing import Any, Literal
@@ -16,13 +17,20 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed, nn
 from torchgeo.datasets.utils import Path
 
 from ..processes import end_with_parent
 from ..raster.read import CACHE_SIZE
 from ..raster.write import check_absent, exists_error, remove_leftovers
-from ..scenes import PlanetScopeScenes, RadarOptions, SceneFiles, find_scenes
+from ..scenes import (
+    AssumptionWarning,
+    PlanetScopeScenes,
+    RadarOptions,
+    SceneFiles,
+    find_scenes,
+)
 from ..scenes.backscatter import Unit
 from ..scenes.names import stem, without_query
 from ..tasks import CloudRemoval, load_task
@@ -119,7 +127,8 @@ def remove_clouds(
     """
     end_with_parent()
     _check_processes(devices, num_nodes)
-    files = _find_files(cloudy, s1, composite)
+    with _said_once():
+        files = _find_files(cloudy, s1, composite)
     paths = _output_paths(files, out)
     _check_outputs(paths, files, cloudy)
     for folder in {os.path.dirname(path) for path in paths.values()}:
@@ -128,9 +137,10 @@ def remove_clouds(
         check_absent(out, overwrite)
 
     radar = RadarOptions(s1_unit, date, max_days, fill_gaps, min_coverage)
-    scenes = PlanetScopeScenes(
-        files, bands=bands, scale=scale, radar=radar, strict=len(files) == 1
-    )
+    with _said_once():
+        scenes = PlanetScopeScenes(
+            files, bands=bands, scale=scale, radar=radar, strict=len(files) == 1
+        )
     masks = {scene.cloudy: scene.mask for scene in files if scene.mask}
     # Scenes of which nothing is kept although that is asked for
     whole = paths.keys() - masks.keys() if masks or composite is not None else set()
@@ -211,6 +221,15 @@ def _check_processes(devices: int, num_nodes: int) -> None:
                 f'torchrun has started {processes} processes, and devices={devices} and '
                 f'num_nodes={num_nodes} make {devices * num_nodes}: give both'
             )
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let the first of several processes alone say what all of them find out."""
+    with warnings.catch_warnings():
+        if rank_zero_only.rank:
+            warnings.simplefilter('ignore', AssumptionWarning)
+        yield
 
 
 def _find_files(

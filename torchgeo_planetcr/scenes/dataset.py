@@ -4,6 +4,7 @@
 """Scenes of one's own as a data set."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from ..datasets.native_raster import NativeRasterDataset
 from ..datasets.slices import NativeSlice
 from ..raster.grid import Grid, crs_name
 from ..raster.header import HeaderTable
+from .assume import AssumptionWarning
 from .files import SceneFiles, find_scenes
 from .passes import DEFAULT_RADAR, RadarOptions
 from .scene import Scene, Survey
@@ -214,7 +216,10 @@ class PlanetScopeScenes(NativeRasterDataset):
         # GDAL's files must not be shared with another process
         key = path, os.getpid()
         if self._opened is None or self._opened[0] != key:
-            scene = Scene(self.scenes[path], self.positions, self.scale, self.radar)
+            with warnings.catch_warnings():
+                # What is taken for granted when it is opened was said before
+                warnings.simplefilter('ignore', AssumptionWarning)
+                scene = Scene(self.scenes[path], self.positions, self.scale, self.radar)
             self._opened = key, scene
         return self._opened[1]
 
