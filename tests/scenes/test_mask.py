@@ -219,7 +219,6 @@ class TestOtherGrids:
         ('dtype', 'value', 'nodata'),
         [
             ('uint8', 255, 255),
-            ('uint8', 255, None),
             ('uint8', 3, 3),
             ('int16', -9999, -9999),
             ('float32', -9999, -9999),
@@ -228,7 +227,7 @@ class TestOtherGrids:
     def test_padding(
         self, cloudy: Path, tmp_path: Path, dtype: str, value: int, nodata: int | None
     ) -> None:
-        """255 in a file is no mask, too, and so is what it declares to be none."""
+        """What a file declares to be no mask is none."""
         values = np.zeros((1, *SHAPE), dtype=dtype)
         values[0, :, 130:] = value
         grid: dict[str, Any] = {'transform': from_origin(LEFT, TOP, 3, 3)}
@@ -236,6 +235,33 @@ class TestOtherGrids:
         actual = read_weight(mask, cloudy)
         assert (actual[:, 130:] == 1).all()
         assert (actual[:, : 130 - 2 * RADIUS] == 0).all()
+
+    @pytest.mark.parametrize('resolution', [3, 4])
+    def test_bytes(self, cloudy: Path, tmp_path: Path, resolution: float) -> None:
+        """255 is cloud if nothing is 1, also in another resolution, and none beside a 1."""
+        clouds = np.zeros((1, *SHAPE), np.uint8)
+        clouds[:, :100] = 255
+        grid: dict[str, Any] = {
+            'transform': from_origin(LEFT, TOP, resolution, resolution)
+        }
+        mask = write(tmp_path / 'mask.tif', clouds, **grid)
+        ones = write(tmp_path / 'ones.tif', clouds // 255, **grid)
+        message = r'mask\.tif .* 255 is taken for cloud'
+        with (
+            Layer(cloudy) as scene,
+            CloudMask(mask, scene) as found,
+            CloudMask(ones, scene) as expected,
+        ):
+            with pytest.warns(AssumptionWarning, match=message):
+                actual = found.read_cloud(scene.grid)
+            assert (actual == expected.read_cloud(scene.grid)).all()
+            assert {*np.unique(actual)} <= {0, 1, 255}
+            found.check(make_mask(*SHAPE), 0.5)
+        clouds[:, :100, :50] = 1
+        both = write(tmp_path / 'both.tif', clouds, **grid)
+        with Layer(cloudy) as scene, CloudMask(both, scene) as opened:
+            cloud = opened.read_cloud(scene.grid)
+        assert (cloud[:90, 80:][make_mask(*SHAPE)[:90, 80:]] == 255).all()
 
 
 class TestClasses:

@@ -3,11 +3,14 @@
 
 """Cloud masks of scenes."""
 
+import functools
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
 from torch.nn.functional import avg_pool2d, max_pool2d
 from torchgeo.datasets.utils import Path
 
@@ -15,7 +18,7 @@ from ..datasets.mask_bands import find_mask_bands
 from ..datasets.modalities import MODALITIES
 from ..raster.grid import Grid
 from .assume import assume
-from .layer import Layer
+from .layer import Layer, small_size
 from .names import is_old_udm
 
 #: Value where there is no mask.
@@ -35,8 +38,9 @@ class CloudMask(Layer):
 
     In Planet's usable data mask (UDM2), cloud, shadow and haze are cloud, and snow is not.
     It is known by the names of its bands, or by their number, eight. Any other mask has
-    one band, 1 where there is cloud and 0 where it is clear, but for Planet's old mask
-    (UDM), which is known by its name (``..._udm.tif``): its values are bits.
+    one band, 1 (or 255, if it has no 1) where there is cloud and 0 where it is clear, but
+    for Planet's old mask (UDM), which is known by its name (``..._udm.tif``): its values
+    are bits.
     """
 
     def __init__(self, path: Path, scene: Layer) -> None:
@@ -152,6 +156,33 @@ class CloudMask(Layer):
         weight = avg_pool2d(weight, (1, size), 1, (0, RADIUS), count_include_pad=False)
         inside = weight[0, row - top :, col - left :]
         return inside[: window.height, : window.width].numpy()
+
+    @functools.cached_property
+    def _is_of_bytes(self) -> bool:
+        """Whether it has 255 where others have 1, as programs write what is true."""
+        is_other = self._is_old_udm or len(self.bands) > 1
+        if is_other or self.dataset.nodata == NO_MASK:
+            return False
+        values, _ = super()._read_pixels(None, (1, *small_size(*self.dataset.shape)))
+        if {*np.unique(values).tolist()} != {0, NO_MASK}:
+            return False
+        assume(
+            f'{self.path} has the values 0 and {NO_MASK}: {NO_MASK} is taken for cloud; if it '
+            f'is no mask, say so with `gdal_edit -a_nodata {NO_MASK}`'
+        )
+        return True
+
+    def _read_pixels(
+        self,
+        window: Window | None = None,
+        out_shape: tuple[int, ...] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read pixels of the file, and where it masks them."""
+        values, masked = super()._read_pixels(window, out_shape, resampling)
+        if self._is_of_bytes:
+            values[values == NO_MASK] = 1
+        return values, masked
 
     def _read(self, **options: Any) -> NDArray[Any]:
         """Read pixels, and check their values."""
