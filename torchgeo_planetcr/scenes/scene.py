@@ -155,7 +155,7 @@ class Scene(OpenFiles):
         if not covered.any():
             raise ValueError(
                 f'{names} does not cover {cloudy} at all: take the Sentinel-1 image of '
-                'the same place'
+                'the same place, in dB or linear (values below -100 count as missing)'
             )
         vv, vh = self._mean.tolist()
         if not all(DECIBELS[0] < mean < DECIBELS[1] for mean in (vv, vh)):
