@@ -1,7 +1,6 @@
 # Copyright (c) TorchGeo-PlanetCR Contributors. All rights reserved.
 # Licensed under the MIT License.
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,7 +197,7 @@ class TestLikelyReferenceNetwork:
     def test_damaged(self, name: str, kind: type[nn.Module]) -> None:
         network = {key.removeprefix('module.') for key in _network(_tiny(kind))}
         assert likely_reference_network(network, 'x') == name
-        half = {*itertools.islice(network, 0, None, 2), 'extra'}
+        half = {*sorted(network)[::2], 'extra'}
         assert likely_reference_network(half, 'x') == name
 
     @pytest.mark.parametrize('count', [0, 68])
