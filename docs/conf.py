@@ -49,7 +49,7 @@ needs_sphinx = '9.0'
 # A reference to a missing page of ours is an error. Other packages have no pages here.
 nitpicky = True
 OTHER_PACKAGES = (
-    'abc affine collections geopandas jsonargparse kornia lightning matplotlib numpy os '
+    'abc affine collections datetime geopandas jsonargparse kornia lightning matplotlib numpy os '
     'pandas pathlib pyarrow pyproj rasterio shapely torch torchgeo torchmetrics '
     'torchvision'
 )

@@ -33,7 +33,7 @@ MAX_NAMES = 3
 class RadarOptions(NamedTuple):
     """How Sentinel-1 is chosen and read."""
 
-    #: Unit of Sentinel-1 (None: the one that its values are like).
+    #: Unit of Sentinel-1, None for the one that its values are like.
     unit: Unit | None = None
     #: Day of scenes whose files do not tell it, such as '2023-02-10'.
     date: str | None = None

@@ -53,7 +53,7 @@ ADVICE = (
 )
 
 
-class Unit(NamedTuple):
+class Conversion(NamedTuple):
     """How values of the bands become reflectance x 10000."""
 
     factor: NDArray[np.float32]
@@ -95,7 +95,7 @@ class OpticalLayer(Layer):
         find = functools.partial(find_planetscope_bands, bands=bands, scale=scale)
         super().__init__(path, find, grid=grid, resampling=Resampling.bilinear)
         self._scale = scale
-        self._stated = _find_stated_unit(self.dataset, self.bands, scale)
+        self._stated = _find_stated_conversion(self.dataset, self.bands, scale)
         #: Whether it is read as it is.
         self.is_product = self._is_product()
         if not self.is_product:
@@ -144,7 +144,7 @@ class OpticalLayer(Layer):
         return product
 
     @functools.cached_property
-    def unit(self) -> Unit:
+    def conversion(self) -> Conversion:
         """How values become reflectance x 10000.
 
         Raises:
@@ -166,7 +166,7 @@ class OpticalLayer(Layer):
             f'{self.path} is {dtype}: taken for reflectance {kind} by its values; if it is '
             'not, say with --scale which value is a reflectance of 1'
         )
-        return _make_unit(factor, 0)
+        return _make_conversion(factor, 0)
 
     def _is_product(self) -> bool:
         """Whether the file holds what PlanetScope's products do."""
@@ -199,7 +199,7 @@ class OpticalLayer(Layer):
             is_gap = ~np.isfinite(floats)
             if self._source_nodata:
                 is_gap |= values == self._source_nodata
-            factor, offset = self.unit
+            factor, offset = self.conversion
             floats *= factor[:, None, None]
             floats += offset[:, None, None]
             is_missing |= (is_gap | (floats < LEAST)).any(axis=0)
@@ -252,25 +252,25 @@ class OpticalLayer(Layer):
             )
 
 
-def _find_stated_unit(
+def _find_stated_conversion(
     dataset: DatasetReader, bands: Sequence[int], scale: float | None
-) -> Unit | None:
-    """Unit by what the user, the file or its type says, None if none of them does."""
+) -> Conversion | None:
+    """Conversion by what the user, the file or its type says, None if none of them does."""
     if scale is not None:
-        return _make_unit(REFLECTANCE_SCALE / scale, 0)
+        return _make_conversion(REFLECTANCE_SCALE / scale, 0)
     if declares_scale(dataset):
         scales, offsets = np.array([dataset.scales, dataset.offsets])
         places = [band - 1 for band in bands]
-        return _make_unit(
+        return _make_conversion(
             REFLECTANCE_SCALE * scales[places], REFLECTANCE_SCALE * offsets[places]
         )
-    return _make_unit(1, 0) if np.dtype(dataset.dtypes[0]).kind in 'iu' else None
+    return _make_conversion(1, 0) if np.dtype(dataset.dtypes[0]).kind in 'iu' else None
 
 
-def _make_unit(factor: Any, offset: Any) -> Unit:
-    """Unit of four bands."""
+def _make_conversion(factor: Any, offset: Any) -> Conversion:
+    """Conversion of four bands."""
     shape = (len(MODALITIES['cloudy'].bands),)
-    return Unit(
+    return Conversion(
         np.broadcast_to(np.float32(factor), shape),
         np.broadcast_to(np.float32(offset), shape),
     )
