@@ -49,8 +49,8 @@ needs_sphinx = '9.0'
 # A reference to a missing page of ours is an error. Other packages have no pages here.
 nitpicky = True
 OTHER_PACKAGES = (
-    'abc affine collections datetime geopandas jsonargparse kornia lightning matplotlib numpy os '
-    'pandas pathlib pyarrow pyproj rasterio shapely torch torchgeo torchmetrics '
+    'abc affine collections datetime geopandas jsonargparse kornia lightning matplotlib '
+    'numpy os pandas pathlib pyarrow pyproj rasterio shapely torch torchgeo torchmetrics '
     'torchvision'
 )
 nitpick_ignore_regex = [
